@@ -1,0 +1,280 @@
+"""How much: params.yaml as typed, frozen objects; where: ROOT and need().
+
+papermill passes a notebook *which* profile it runs; params.yaml holds *how much*, one block per
+profile and one section per stage. `section` reads a section and checks it here, so that a wrong
+value stops a stage in its first second, with one line that names the file, the key and the cure.
+
+No field has a default and no validator changes a value: what a stage runs with is exactly what
+params.yaml says. DVC tracks those values, so stages need not depend on this file.
+"""
+
+import sys
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Count = Annotated[int, Field(gt=0)]
+Amount = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+class ParamsError(ValueError):
+    """params.yaml is wrong; the message is one line naming the key and the cure."""
+
+
+class Section(BaseModel):
+    # strict: "32" is no int and true is no int; an int where a float belongs is fine
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+# Sections of a profile: one per stage, or shared by the stages that generate and judge
+
+
+class Target(Section):
+    model: str  # a folder of this project, or a name on the Hugging Face hub
+    random_layers: Amount  # 0: `model` as it is; else LLaDA's layout with random weights
+    dtype: Literal["float32", "bfloat16"]
+
+
+class Data(Section):
+    source: Literal["world", "files"]
+    mirror: str | None  # folder with the files of the registry; null: download them
+    benchmarks: Names
+    benign: str
+    n_benchmark: Count  # rows of each benchmark
+    n_benign: Count
+    n_borderline: Amount
+    n_validation: Amount
+    n_tasks: Amount
+    seed: int
+
+
+class Sampler(Section):
+    length: Count  # response tokens
+    steps: Count  # denoising steps of the whole response
+    block_length: Count
+    temperature: NotNegative
+    remasking: Literal["low_confidence", "random"]
+    cfg_scale: NotNegative
+    stop_at_eos: bool
+    batch_size: Count
+
+
+class Judge(Section):
+    name: Literal["world", "keywords"]
+
+
+class Model(Section):
+    tasks: list[str]
+    task_length: Count
+    task_steps: Count
+    n_slots: Amount
+
+
+class Baseline(Section):
+    n: Count
+
+
+class Prefill(Section):
+    n: Count
+    positions: Annotated[list[Amount], Field(min_length=1)]  # response slots, from 0
+    seed: int
+
+    @field_validator("positions")
+    @classmethod
+    def increasing(cls, positions):
+        if any(a >= b for a, b in pairwise(positions)):
+            raise ValueError("positions must increase")
+        return positions
+
+
+class Order(Section):
+    n: Count
+    benchmarks: Names
+
+
+PROFILE = {
+    "target": Target,
+    "data": Data,
+    "sampler": Sampler,
+    "judge": Judge,
+    "model": Model,
+    "baseline": Baseline,
+    "prefill": Prefill,
+    "order": Order,
+}
+
+# Sections of the block `base`: how the embedded base model is trained
+
+
+class Architecture(Section):
+    hidden_size: Count
+    layers: Count
+    heads: Count
+    intermediate_size: Count
+
+
+class Training(Section):
+    steps: Count
+    batch_size: Count
+    lr: Positive
+    warmup: Amount  # steps
+    eos_weight: NotNegative
+    mix: Annotated[dict[str, NotNegative], Field(min_length=1)]  # kind of row -> share
+
+
+BASE = {
+    "architecture": Architecture,
+    "facts": Training,
+    "pretraining": Training,
+    "tuning": Training,
+}
+
+
+def section(block, name):
+    """One section of params.yaml as a frozen, typed object: `section("embedded", "sampler")`.
+
+    `block` is a profile or "base". Raises ParamsError, in one line, for a missing block or
+    section, a missing or unknown key and a value of the wrong type.
+    """
+    return _typed(_read(), block, name)
+
+
+def validate():
+    """Check all of params.yaml: `profiles`, then every section of every block, used or not."""
+    params = _read()
+    profiles = params.get("profiles")
+    if not (isinstance(profiles, list) and profiles and all(isinstance(p, str) for p in profiles)):
+        raise ParamsError("params.yaml: profiles: must be a list of profile names: [embedded]")
+    for name in profiles:
+        if name == "base" or name not in _blocks(params):
+            raise ParamsError(
+                f"params.yaml: profiles: no profile {name!r}"
+                + _choice(name, [b for b in _blocks(params) if b != "base"])
+            )
+    for block in _blocks(params):
+        for name in {**_schema(block), **_mapping(params, block)}:
+            _typed(params, block, name)
+
+
+def need(path):
+    """ROOT/path if it exists; else a FileNotFoundError that names the command which makes it."""
+    full = ROOT / path
+    if full.exists():
+        return full
+    match full.relative_to(ROOT).parts if full.is_relative_to(ROOT) else ():
+        case ["results", "code", *_]:
+            cure = "run `dvc repro code`"
+        case ["results", profile, stage, *_]:
+            cure = f"run `dvc repro {stage}@{profile}`"
+        case ["models", *_]:
+            cure = "run `git checkout models` (the shipped one) or `make retrain`"
+        case ["paper_figures", *_]:
+            cure = "run `make figures`"
+        case _:
+            cure = "check the path"
+    raise FileNotFoundError(f"{path} is missing: {cure}")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; DVC refuses the file."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} appears twice", key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def _read():
+    path = ROOT / "params.yaml"
+    try:
+        params = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise ParamsError(f"{path} is missing: run `git checkout params.yaml`") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}:" if mark else ""
+        what = getattr(error, "problem", None) or error
+        raise ParamsError(f"params.yaml:{where} is not readable YAML: {what}") from None
+    if not isinstance(params, dict):
+        raise ParamsError("params.yaml: must hold `profiles` and one block per profile")
+    return params
+
+
+def _typed(params, block, name):
+    if block not in _blocks(params):
+        raise ParamsError(f"params.yaml: no block {block!r}{_choice(block, _blocks(params))}")
+    sections, schema = _mapping(params, block), _schema(block)
+    if name not in schema:
+        raise ParamsError(f"params.yaml: {block}.{name}: unknown section{_choice(name, schema)}")
+    if name not in sections:
+        raise ParamsError(
+            f"params.yaml: {block}.{name}: missing section; needs {', '.join(_keys(schema[name]))}"
+        )
+    values = _mapping(sections, name, f"{block}.{name}")
+    try:
+        return schema[name].model_validate(values)
+    except ValidationError as error:
+        # a misspelt key is reported twice, as unknown and as missing: unknown has the cure
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    key = ".".join([block, name, *map(str, first["loc"])])
+    raise ParamsError(f"params.yaml: {key}: {_reason(first, _keys(schema[name]))}") from None
+
+
+def _reason(error, keys):
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key{_choice(error['loc'][-1], keys)}"
+        case "missing":
+            return "missing key"
+        case "value_error":
+            return f"{error['ctx']['error']}; it is {error['input']!r}"
+    reason = error["msg"].replace("Input should be", "must be") + f"; it is {error['input']!r}"
+    if isinstance(error["input"], str) and error["type"] in ("int_type", "float_type"):
+        reason += ", text: write it without quotes, and 1e-3 as 1.0e-3"  # YAML 1.1 needs the dot
+    return reason
+
+
+def _blocks(params):
+    return [name for name in params if name != "profiles"]
+
+
+def _schema(block):
+    return BASE if block == "base" else PROFILE
+
+
+def _keys(model):
+    return list(model.model_fields)
+
+
+def _mapping(parent, key, path=None):
+    if not isinstance(parent[key], dict):
+        raise ParamsError(f"params.yaml: {path or key}: must be a mapping; it is {parent[key]!r}")
+    return parent[key]
+
+
+def _choice(word, known):
+    close = get_close_matches(str(word), [str(k) for k in known], n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(map(str, known))}"
+
+
+if __name__ == "__main__":
+    try:
+        validate()
+    except ParamsError as error:
+        sys.exit(str(error))
+    print("OK")

@@ -1,0 +1,215 @@
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from mosa import params
+from mosa.params import ParamsError, need, section, validate
+
+TRAINING = {"steps": 10, "batch_size": 4, "lr": 0.001, "warmup": 2, "eos_weight": 1.0,
+            "mix": {"tasks": 1.0}}  # fmt: skip
+GOOD = {
+    "profiles": ["tiny"],
+    "tiny": {
+        "target": {"model": "models/x", "random_layers": 0, "dtype": "float32"},
+        "data": {"source": "world", "mirror": None, "benchmarks": ["a", "b"], "benign": "c",
+                 "n_benchmark": 4, "n_benign": 4, "n_borderline": 0, "n_validation": 0,
+                 "n_tasks": 0, "seed": 0},
+        "sampler": {"length": 32, "steps": 32, "block_length": 32, "temperature": 0,
+                    "remasking": "low_confidence", "cfg_scale": 0.0, "stop_at_eos": True,
+                    "batch_size": 8},
+        "judge": {"name": "world"},
+        "model": {"tasks": [], "task_length": 8, "task_steps": 8, "n_slots": 0},
+        "baseline": {"n": 4},
+        "prefill": {"n": 4, "positions": [0, 4, 8], "seed": 0},
+        "order": {"n": 4, "benchmarks": ["a"]},
+    },
+    "base": {
+        "architecture": {"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128},
+        "facts": TRAINING, "pretraining": {**TRAINING}, "tuning": {**TRAINING},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes params.yaml as GOOD with one value replaced: write("tiny", "data", "seed", value)."""
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+
+    def write(*keys_and_value):
+        values = deepcopy(GOOD)
+        if keys_and_value:
+            *keys, last, value = keys_and_value
+            place = values
+            for key in keys:
+                place = place[key]
+            if value is DELETE:
+                del place[last]
+            else:
+                place[last] = value
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+
+    return write
+
+
+DELETE = object()
+
+
+def test_section_returns_the_values_typed_and_frozen(write):
+    write()
+    sampler = section("tiny", "sampler")
+    assert sampler.model_dump() == GOOD["tiny"]["sampler"]
+    assert isinstance(sampler.temperature, float)  # an int is fine for a float
+    with pytest.raises(ValidationError, match="frozen"):
+        sampler.steps = 3
+    assert section("base", "facts").mix == {"tasks": 1.0}
+
+
+def test_good_file_is_valid(write):
+    write()
+    validate()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("tiny", "data", "n_benchmark", "4"), "tiny.data.n_benchmark: .*'4'.*without quotes"),
+        (("base", "facts", "lr", "1e-3"), "base.facts.lr: .*number.*'1e-3'.* 1.0e-3"),
+        (("tiny", "data", "n_benchmark", 4.0), "tiny.data.n_benchmark: .*integer"),
+        (("tiny", "data", "n_benchmark", True), "tiny.data.n_benchmark: .*integer"),
+        (("tiny", "data", "n_benchmark", 0), "tiny.data.n_benchmark: must be greater than 0"),
+        (("tiny", "data", "n_tasks", -1), "tiny.data.n_tasks: must be greater than or equal to 0"),
+        (("tiny", "data", "benchmarks", "a"), "tiny.data.benchmarks: .*list"),
+        (("tiny", "data", "benchmarks", ["a", 1]), "tiny.data.benchmarks.1: .*string"),
+        (("tiny", "sampler", "stop_at_eos", "false"), "tiny.sampler.stop_at_eos: .*boolean"),
+        (("tiny", "sampler", "stop_at_eos", 1), "tiny.sampler.stop_at_eos: .*boolean"),
+        (("tiny", "sampler", "remasking", "low"), "tiny.sampler.remasking: .*or 'random'"),
+        (("tiny", "sampler", "temperature", float("nan")), "tiny.sampler.temperature: .*finite"),
+        (("tiny", "sampler", "step", 3), "tiny.sampler.step: unknown key; did you mean 'steps'"),
+        (("tiny", "sampler", "zzz", 3), "tiny.sampler.zzz: unknown key; known: length, steps"),
+        (("tiny", "sampler", "steps", DELETE), "tiny.sampler.steps: missing key"),
+        (("tiny", "sampler", DELETE), "tiny.sampler: missing section; needs length, steps"),
+        (("tiny", "sampler", [1]), r"tiny.sampler: must be a mapping; it is \[1\]"),
+        (("tiny", "prefill", "positions", [4, 4]), "tiny.prefill.positions: .* must increase"),
+        (("tiny", "prefill", "positions", [-1, 4]), "tiny.prefill.positions.0: .*equal to 0"),
+        (("tiny", "prefill", "positions", []), "tiny.prefill.positions: "),
+        (("tiny", "sampling", {}), "tiny.sampling: unknown section; did you mean 'sampler'"),
+        (("base", "tuning", "mix", {}), "base.tuning.mix: "),
+        (("tiny", 3), "tiny: must be a mapping; it is 3"),
+        (("profiles", []), "profiles: must be a list"),
+        (("profiles", "tiny"), "profiles: must be a list"),
+        (("profiles", DELETE), "profiles: must be a list"),
+        (("profiles", ["tinny"]), "profiles: no profile 'tinny'; did you mean 'tiny'"),
+        (("profiles", ["base"]), "profiles: no profile 'base'"),
+    ],
+)  # fmt: skip
+def test_one_line_names_the_key_and_the_cure(write, change, message):
+    write(*change)
+    with pytest.raises(ParamsError, match=rf"^params\.yaml: {message}") as error:
+        validate()
+    assert "\n" not in str(error.value)
+
+
+def test_a_misspelt_key_is_reported_as_unknown_not_as_missing(write):
+    values = dict(GOOD["tiny"]["sampler"])
+    values["stpes"] = values.pop("steps")
+    write("tiny", "sampler", values)
+    with pytest.raises(ParamsError, match=r"sampler\.stpes: unknown key; did you mean 'steps'"):
+        section("tiny", "sampler")
+
+
+def test_missing_block_and_section(write):
+    write()
+    with pytest.raises(ParamsError, match="no block 'tin'; did you mean 'tiny'"):
+        section("tin", "data")
+    with pytest.raises(ParamsError, match=r"tiny\.sample: unknown section; did you mean 'sampler'"):
+        section("tiny", "sample")
+    with pytest.raises(ParamsError, match="no block 'profiles'"):
+        section("profiles", "data")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1,\nb: 2", "line 2: is not readable YAML"),
+        ("a: 1\nb: 2\na: 3", "line 3: is not readable YAML: the key 'a' appears twice"),
+        ("- a", "must hold"),
+        ("", "must hold"),
+    ],
+)
+def test_unreadable_files(tmp_path, monkeypatch, text, message):
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=message) as error:
+        validate()
+    assert "\n" not in str(error.value)
+
+
+def test_anchors_and_merges_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    text = yaml.safe_dump({"profiles": ["tiny", "smoke"], "tiny": GOOD["tiny"]}, sort_keys=False)
+    text = text.replace("tiny:\n", "tiny: &tiny\n") + "smoke:\n  <<: *tiny\n  baseline: {n: 2}\n"
+    (tmp_path / "params.yaml").write_text(text)
+    validate()
+    assert section("smoke", "baseline").n == 2
+    assert section("smoke", "order") == section("tiny", "order")
+
+
+def test_missing_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    with pytest.raises(ParamsError, match=r"git checkout params\.yaml"):
+        section("tiny", "data")
+
+
+def test_no_field_has_a_default():
+    # stages do not depend on params.py, so a value must not come from it (pipeline_rules.py)
+    for model in {**params.PROFILE, **params.BASE}.values():
+        assert all(field.is_required() for field in model.model_fields.values()), model
+
+
+@pytest.mark.parametrize(
+    ("path", "cure"),
+    [
+        ("results/smoke/data/rows.jsonl", "dvc repro data@smoke"),
+        ("results/smoke/data", "dvc repro data@smoke"),
+        ("results/code/01.py", "dvc repro code"),
+        ("models/embedded-0", "git checkout models.*make retrain"),
+        ("paper_figures/smoke/a.pdf", "make figures"),
+        ("elsewhere/x", "check the path"),
+        ("/nowhere/x", "check the path"),
+    ],
+)
+def test_need_names_the_cure(tmp_path, monkeypatch, path, cure):
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"^{path} is missing: .*{cure}"):
+        need(path)
+
+
+def test_need_returns_what_exists(tmp_path, monkeypatch):
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    (tmp_path / "results/smoke/data").mkdir(parents=True)
+    assert need("results/smoke/data") == tmp_path / "results/smoke/data"
+    assert need(tmp_path / "results") == tmp_path / "results"
+
+
+def test_command_line(tmp_path):
+    # a copy, because ROOT is where the file lies
+    package = tmp_path / "mosa"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    source = params.__file__
+    (package / "params.py").write_text(open(source).read())
+
+    def run(values):
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+        command = [sys.executable, "-m", "mosa.params"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    good = run(GOOD)
+    assert (good.returncode, good.stdout, good.stderr) == (0, "OK\n", "")
+    bad = run({**GOOD, "profiles": ["none"]})
+    assert (bad.returncode, bad.stdout) == (1, "")
+    assert bad.stderr == "params.yaml: profiles: no profile 'none'; known: tiny\n"
