@@ -29,6 +29,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from mosa.params import ROOT
+
 # Special tokens where config.json does not give them: <|mdm_mask|>, <|endoftext|>; <|mask|>.
 LLADA_IDS = {"mask_token_id": 126336, "eos_token_id": 126081, "pad_token_id": 126081}
 LLADA_EOT = 126348  # <|eot_id|> ends LLaDA's turns, before the EOS tokens that fill the response
@@ -258,7 +260,7 @@ transformers.AttentionMaskInterface.register("sdpa_after_rope", sdpa_mask)
 
 def _folder(name):
     """The local folder of a model, downloaded if need be, its checksums verified if it has any."""
-    folder = Path(name)
+    folder = Path(name) if Path(name).is_dir() else ROOT / name  # notebooks run in their folder
     if not folder.is_dir():
         try:
             patterns = ["*.json", "*.safetensors", "*.jinja", "merges.txt"]  # no code, no pickles

@@ -49,6 +49,9 @@ class Data(Section):
     mirror: str | None  # folder with the files of the registry; null: download them
     benchmarks: Names
     benign: str
+    borderline: str
+    validation: list[str]
+    tasks: list[str]
     n_benchmark: Count  # rows of each benchmark
     n_benign: Count
     n_borderline: Amount
@@ -70,13 +73,11 @@ class Sampler(Section):
 
 class Judge(Section):
     name: Literal["world", "keywords"]
+    mark: str  # drawn across figures and tables whose numbers are no results; "" for none
 
 
 class Model(Section):
-    tasks: list[str]
-    task_length: Count
-    task_steps: Count
-    n_slots: Amount
+    n_slots: Amount  # items whose procedure words are asked with the rest visible; 0: no world
 
 
 class Baseline(Section):
@@ -85,6 +86,7 @@ class Baseline(Section):
 
 class Prefill(Section):
     n: Count
+    affirmative: Annotated[list[Amount], Field(min_length=1)]  # the paper's 0 and the controls
     positions: Annotated[list[Amount], Field(min_length=1)]  # response slots, from 0
     seed: int
 
@@ -97,8 +99,8 @@ class Prefill(Section):
 
 
 class Order(Section):
-    n: Count
-    benchmarks: Names
+    n: Count  # prompts of each set
+    block_lengths: Annotated[list[Count], Field(min_length=1)]
 
 
 PROFILE = {
@@ -120,6 +122,8 @@ class Architecture(Section):
     layers: Count
     heads: Count
     intermediate_size: Count
+    embedding_std: Positive
+    weight_std: Positive
 
 
 class Training(Section):
@@ -127,7 +131,11 @@ class Training(Section):
     batch_size: Count
     lr: Positive
     warmup: Amount  # steps
-    eos_weight: NotNegative
+    decay: Positive  # share of the steps over which the rate falls to 2 %
+    eos_weight: NotNegative  # of the EOS that fill the response after the text
+    free: NotNegative  # share of answers of freely mixed manner
+    full_share: NotNegative  # share of rows that are masked entirely
+    prompt_share: NotNegative  # share of rows whose prompt is masked too
     mix: Annotated[dict[str, NotNegative], Field(min_length=1)]  # kind of row -> share
 
 

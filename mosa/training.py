@@ -54,15 +54,28 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def new_model(architecture, tokenizer, seed: int) -> LlamaForCausalLM:
-    """A randomly initialised model of LLaDA's architecture (bidirectional Llama, untied head)."""
-    torch.manual_seed(seed)
-    return LlamaForCausalLM(LlamaConfig(
+    """A randomly initialised model of LLaDA's architecture (bidirectional Llama, untied head).
+
+    Embeddings start at the scale of a normalised residual stream: with transformers' 0.02
+    everywhere the attention's mean drowned them, and after 4,000 steps the model wrote fluent
+    answers about the wrong item (steps right 7 %, chance 3 %).
+    """
+    config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=architecture.hidden_size,
         num_hidden_layers=architecture.layers, num_attention_heads=architecture.heads,
         num_key_value_heads=architecture.heads, intermediate_size=architecture.intermediate_size,
         max_position_embeddings=512, tie_word_embeddings=False, use_cache=False, is_causal=False,
-        pad_token_id=0, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-        mask_token_id=tokenizer.mask_token_id))  # fmt: skip
+        pad_token_id=None, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+        mask_token_id=tokenizer.mask_token_id)  # fmt: skip
+    model = LlamaForCausalLM(config)
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if weight.dim() == 2:
+            std = architecture.embedding_std if "embed" in name else architecture.weight_std
+            if name.endswith(("o_proj.weight", "down_proj.weight")):  # what a block adds
+                std /= (2 * architecture.layers) ** 0.5
+            torch.nn.init.normal_(weight, std=std, generator=generator)
+    return model
 
 
 # --- what is read in each phase: kind of text -> (chat messages, answer) ---------------------

@@ -9,26 +9,28 @@ from pydantic import ValidationError
 from mosa import params
 from mosa.params import ParamsError, need, section, validate
 
-TRAINING = {"steps": 10, "batch_size": 4, "lr": 0.001, "warmup": 2, "eos_weight": 1.0,
-            "mix": {"tasks": 1.0}}  # fmt: skip
+TRAINING = {"steps": 10, "batch_size": 4, "lr": 0.001, "warmup": 2, "decay": 0.1,
+            "eos_weight": 1.0, "free": 0.2, "full_share": 0.1, "prompt_share": 0.0, "mix": {"tasks": 1.0}}  # fmt: skip
 GOOD = {
     "profiles": ["tiny"],
     "tiny": {
         "target": {"model": "models/x", "random_layers": 0, "dtype": "float32"},
         "data": {"source": "world", "mirror": None, "benchmarks": ["a", "b"], "benign": "c",
+                 "borderline": "d", "validation": [], "tasks": [],
                  "n_benchmark": 4, "n_benign": 4, "n_borderline": 0, "n_validation": 0,
                  "n_tasks": 0, "seed": 0},
         "sampler": {"length": 32, "steps": 32, "block_length": 32, "temperature": 0,
                     "remasking": "low_confidence", "cfg_scale": 0.0, "stop_at_eos": True,
                     "batch_size": 8},
-        "judge": {"name": "world"},
-        "model": {"tasks": [], "task_length": 8, "task_steps": 8, "n_slots": 0},
+        "judge": {"name": "world", "mark": ""},
+        "model": {"n_slots": 0},
         "baseline": {"n": 4},
-        "prefill": {"n": 4, "positions": [0, 4, 8], "seed": 0},
-        "order": {"n": 4, "benchmarks": ["a"]},
+        "prefill": {"n": 4, "affirmative": [0], "positions": [0, 4, 8], "seed": 0},
+        "order": {"n": 4, "block_lengths": [32]},
     },
     "base": {
-        "architecture": {"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128},
+        "architecture": {"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128,
+                         "embedding_std": 1.0, "weight_std": 0.05},
         "facts": TRAINING, "pretraining": {**TRAINING}, "tuning": {**TRAINING},
     },
 }  # fmt: skip
