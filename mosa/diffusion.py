@@ -20,8 +20,9 @@ def row_generators(seed: int | Sequence[int], rows: int, device="cpu") -> list[t
     """
     entropy = [(seed, row) for row in range(rows)] if np.ndim(seed) == 0 else list(seed)
     if len(entropy) != rows:
-        raise ValueError(f"seed has {len(entropy)} values for {rows} rows: give one int, "
-                         "or one int per row")
+        raise ValueError(
+            f"seed has {len(entropy)} values for {rows} rows: give one int, or one int per row"
+        )
     if any(value < 0 for value in np.ravel(entropy)):
         raise ValueError(f"seed must not be negative, got {seed}")
     states = [np.random.SeedSequence(value).generate_state(1)[0] for value in entropy]
@@ -44,8 +45,10 @@ def noise(ids, maskable, t, mask_id: int, generator=None) -> tuple[torch.Tensor,
     0 masks nothing and 1 everything. Returns the noised ids and where they are masked, (B, T).
     """
     if t.shape != ids.shape[:1] or maskable.shape != ids.shape:
-        raise ValueError(f"noise needs ids (B, T), maskable (B, T) and t (B,), got "
-                         f"{tuple(ids.shape)}, {tuple(maskable.shape)} and {tuple(t.shape)}")
+        raise ValueError(
+            f"noise needs ids (B, T), maskable (B, T) and t (B,), got "
+            f"{tuple(ids.shape)}, {tuple(maskable.shape)} and {tuple(t.shape)}"
+        )
     if not ((t >= 0) & (t <= 1)).all():
         raise ValueError(f"t is a probability: give values in [0, 1], got {t.tolist()}")
     draws = torch.rand(ids.shape, generator=generator, device=ids.device)  # in [0, 1)
@@ -96,21 +99,26 @@ def first_step_loglik(lm, canvas, spans, positions: int | Sequence[int]) -> torc
     rows, start = len(canvas.ids), canvas.prompt_length
     positions = [positions] * rows if np.ndim(positions) == 0 else list(positions)
     if not len(spans) == len(positions) == rows:
-        raise ValueError(f"{rows} rows need {rows} spans and positions, got {len(spans)} and "
-                         f"{len(positions)}")
+        raise ValueError(
+            f"{rows} rows need {rows} spans and positions, got {len(spans)} and {len(positions)}"
+        )
     for row, (span, position) in enumerate(zip(spans, positions, strict=True)):
         end = position + len(span)
         if not 0 <= position < end <= canvas.length:
-            raise ValueError(f"row {row}: a span of {len(span)} tokens at position {position} does "
-                             f"not fit into a response of {canvas.length} slots")
-        if (canvas.ids[row, start + position:start + end] != lm.mask_id).any():
-            raise ValueError(f"row {row}: slots {position} to {end - 1} are partly prefilled: only "
-                             "masked slots have a prediction, move the span or the prefill")
+            raise ValueError(
+                f"row {row}: a span of {len(span)} tokens at position {position} does "
+                f"not fit into a response of {canvas.length} slots"
+            )
+        if (canvas.ids[row, start + position : start + end] != lm.mask_id).any():
+            raise ValueError(
+                f"row {row}: slots {position} to {end - 1} are partly prefilled: only "
+                "masked slots have a prediction, move the span or the prefill"
+            )
     logits = response_logits(lm, canvas.ids, canvas.attention_mask, canvas.length)
     result = torch.zeros(rows, dtype=torch.float64, device=logits.device)
     for row, (span, position) in enumerate(zip(spans, positions, strict=True)):
         span = torch.as_tensor(span, device=logits.device)
-        logp = logits[row, position:position + len(span)].double().log_softmax(-1)  # (n, V)
+        logp = logits[row, position : position + len(span)].double().log_softmax(-1)  # (n, V)
         result[row] = logp.gather(-1, span[:, None]).sum()
     return result
 
@@ -135,8 +143,10 @@ def monte_carlo_loglik(
     device = canvas.ids.device
     responses = torch.as_tensor(responses, device=device)
     if responses.shape != (rows, length):
-        raise ValueError(f"responses must be {(rows, length)} token ids to fill the canvas, got "
-                         f"{tuple(responses.shape)}")
+        raise ValueError(
+            f"responses must be {(rows, length)} token ids to fill the canvas, got "
+            f"{tuple(responses.shape)}"
+        )
     if n_samples < 1 or batch < 1:
         raise ValueError(f"n_samples and batch must be at least 1, got {n_samples} and {batch}")
     masked = torch.zeros(rows, n_samples, length, dtype=torch.bool)

@@ -37,6 +37,7 @@ def generate(lm: DiffusionLM, requests: list[dict], sampler, stage: str, model: 
     under .scratch/ and not decoded again.
     """
     flags = sampler.model_dump()
+    settings = {k: v for k, v in flags.items() if k not in ("length", "batch_size")}
     order = sorted(range(len(requests)), key=lambda i: -len(str(requests[i]["messages"])))
     chunks = [order[i : i + sampler.batch_size] for i in range(0, len(order), sampler.batch_size)]
 
@@ -44,8 +45,7 @@ def generate(lm: DiffusionLM, requests: list[dict], sampler, stage: str, model: 
         rows = [requests[i] for i in chunk]
         prefill = [{int(k): v for k, v in row.get("prefill", {}).items()} for row in rows]
         canvas = lm.canvas([row["messages"] for row in rows], sampler.length, prefill)
-        out = denoise(lm, canvas, seed=[seed + i for i in chunk],
-                      **{k: v for k, v in flags.items() if k not in ("length", "batch_size")})  # fmt: skip
+        out = denoise(lm, canvas, seed=[seed + i for i in chunk], **settings)
         return [row | {
             "ids": ids, "text": text, "ended": lm.eos_id in ids, "reveal_step": steps,
             "forwards": forwards, "model": model, "sampler": flags, "seed": seed + i,
@@ -54,7 +54,8 @@ def generate(lm: DiffusionLM, requests: list[dict], sampler, stage: str, model: 
             chunk, rows, out.ids.tolist(), out.texts, out.reveal_step.tolist(),
             out.forwards.tolist(), strict=True)]  # fmt: skip
 
-    code = [Path(__file__).with_name(f"{name}.py") for name in ("generation", "sampler", "models")]
+    modules = ("generation", "sampler", "diffusion", "models")
+    code = [Path(__file__).with_name(f"{name}.py") for name in modules]
     key = resume.fingerprint(requests, flags, model, seed, environment(), *code)
     rows = resume.resumable_map(decode, chunks, stage, key, label=stage)
     by_index = dict(zip(sum(chunks, []), rows, strict=True))

@@ -67,8 +67,9 @@ def denoise(
     if remasking not in REMASKING:
         raise ValueError(f"unknown remasking {remasking!r}: use one of {', '.join(REMASKING)}")
     if temperature < 0 or cfg_scale < 0:
-        raise ValueError("temperature and cfg_scale must not be negative, got "
-                         f"{temperature} and {cfg_scale}")
+        raise ValueError(
+            f"temperature and cfg_scale must not be negative, got {temperature} and {cfg_scale}"
+        )
     generators = row_generators(seed, len(canvas.ids), canvas.ids.device)
     never = [lm.mask_id] if lm.pad_id == lm.eos_id else [lm.mask_id, lm.pad_id]
 
@@ -112,13 +113,17 @@ def denoise(
 def _steps_per_block(length: int, block_length: int, steps: int) -> int:
     if block_length < 1 or length % block_length:
         fits = [n for n in range(1, length + 1) if length % n == 0]
-        raise ValueError(f"block_length={block_length} does not divide the response length "
-                         f"{length}: use one of {', '.join(map(str, fits))}")
+        raise ValueError(
+            f"block_length={block_length} does not divide the response length "
+            f"{length}: use one of {', '.join(map(str, fits))}"
+        )
     blocks = length // block_length
     if steps < 1 or steps % blocks:
         near = max(steps // blocks, 1) * blocks
-        raise ValueError(f"steps={steps} cannot be shared by {blocks} blocks of {block_length} "
-                         f"slots: use a multiple of {blocks}, such as {near} or {near + blocks}")
+        raise ValueError(
+            f"steps={steps} cannot be shared by {blocks} blocks of {block_length} "
+            f"slots: use a multiple of {blocks}, such as {near} or {near + blocks}"
+        )
     return steps // blocks
 
 

@@ -16,7 +16,8 @@ def behaviours(cfg) -> dict[str, list[dict]]:
     sizes |= dict.fromkeys(cfg.validation, cfg.n_validation)
     if cfg.source == "world":
         return {name: world.requests(name, n, cfg.seed) for name, n in sizes.items()}
-    return {name: data.sample(data.load(name, cfg.mirror), n, cfg.seed, key=f"data size of {name}")
+    named = roles(cfg)
+    return {name: data.sample(data.load(name, cfg.mirror), n, cfg.seed, key=f"n_{named[name]}")
             for name, n in sizes.items()}  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def run_program(code: str, x: int) -> int:
 
     def expression() -> int:
         value = atom()
-        if tokens and tokens[-1] in "+-*":
+        if tokens and tokens[-1] in ("+", "-", "*"):
             sign = tokens.pop()
             other = atom()
             value = {"+": value + other, "-": value - other, "*": value * other}[sign]
@@ -142,6 +142,8 @@ def draw(task: str, rng: random.Random, evaluation: bool = False) -> tuple[str, 
 
 def questions(task: str, n: int, seed: int = 0) -> list[dict]:
     """`n` distinct evaluation questions as rows (id, task, question, answer)."""
+    if n > 500:  # the programs have some thousands in all, of which one in five is held out
+        raise ValueError(f"at most 500 questions a task, not {n}: lower data.n_tasks")
     rng, seen = random.Random(f"{task}-{seed}"), {}
     while len(seen) < n:
         question, answer = draw(task, rng, evaluation=True)

@@ -181,7 +181,7 @@ def loss(model, tokenizer, phase, rng: random.Random, generator: torch.Generator
     A `prompt_share` of the rows is masked in the prompt too, as in LLaDA's pretraining.
     """
     ids, attention, width = batch(tokenizer, draw_kinds(phase, rng), rng, phase.free)
-    rows, total = ids.shape
+    rows = len(ids)
     t = 0.02 + 0.98 * torch.rand(rows, generator=generator)
     t[torch.rand(rows, generator=generator) < phase.full_share] = 1.0
     maskable = attention.bool()
@@ -211,7 +211,8 @@ def train(model, tokenizer, name: str, phase, seed: int, scratch: Path, every: f
     `every` seconds and at the end.
     """
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=phase.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+        model.parameters(), lr=phase.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
     start = _restore(model, optimizer, scratch / name)
     if start:
         print(f"{name}: {start} of {phase.steps} steps already done", file=sys.stderr)
@@ -253,6 +254,9 @@ def _store(model, optimizer, step: int, folder: Path) -> None:
 
 
 def _restore(model, optimizer, folder: Path) -> int:
+    fresh = folder.with_name(folder.name + ".new")
+    if not folder.exists() and (fresh / "step.json").exists():  # killed between the two
+        os.replace(fresh, folder)
     if not (folder / "step.json").exists():
         return 0
     model.load_state_dict(load_file(folder / "model.safetensors"))

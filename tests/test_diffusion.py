@@ -22,15 +22,24 @@ VOCAB, MASK, EOS, PAD = 13, 12, 1, 0
 @pytest.fixture(scope="module")
 def lm():
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=VOCAB, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, is_causal=False, use_cache=False, initializer_range=0.5))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCAB,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            is_causal=False,
+            use_cache=False,
+            initializer_range=0.5,
+        )
+    )
     return DiffusionLM(model.double().eval(), None, MASK, EOS, PAD)
 
 
 def log_p(lm, prompt, response):
     """Log-probabilities (L, V) of one unpadded row whose response holds some masks."""
-    return lm(torch.tensor([[*prompt, *response]]))[0, len(prompt):].log_softmax(-1)
+    return lm(torch.tensor([[*prompt, *response]]))[0, len(prompt) :].log_softmax(-1)
 
 
 # --- noise and losses
@@ -65,10 +74,15 @@ def test_noise_follows_its_generator():
     assert draws[0].equal(draws[1]) and not draws[0].equal(draws[2])
 
 
-@pytest.mark.parametrize(("t", "error"), [
-    (torch.tensor([0.5]), "needs ids"), (torch.tensor([0.5, 1.01]), r"in \[0, 1\]"),
-    (torch.tensor([-0.1, 0.5]), r"in \[0, 1\]"), (torch.tensor([float("nan"), 0.5]), r"\[0, 1\]"),
-])
+@pytest.mark.parametrize(
+    ("t", "error"),
+    [
+        (torch.tensor([0.5]), "needs ids"),
+        (torch.tensor([0.5, 1.01]), r"in \[0, 1\]"),
+        (torch.tensor([-0.1, 0.5]), r"in \[0, 1\]"),
+        (torch.tensor([float("nan"), 0.5]), r"\[0, 1\]"),
+    ],
+)
 def test_noise_errors(t, error):
     ids = torch.zeros(2, 3, dtype=torch.long)
     with pytest.raises(ValueError, match=error):
@@ -100,18 +114,21 @@ def plain_loss(logits, ids, masked, t, maskable, weights):
     return sft, total / count
 
 
-@pytest.mark.parametrize("weights", [
-    [[1.0] * 6] * 3, [[0.1, 0.5, 1.0, 2.0, 0.3, 0.7], [1.0] * 6, [0.2] * 6]])
+@pytest.mark.parametrize(
+    "weights", [[[1.0] * 6] * 3, [[0.1, 0.5, 1.0, 2.0, 0.3, 0.7], [1.0] * 6, [0.2] * 6]]
+)
 def test_losses_equal_their_formulas(batch, weights):
     logits, ids, masked, t, maskable = batch
     sft, uniform = plain_loss(*batch, weights)
     given = torch.tensor(weights)
     assert masked_cross_entropy(logits, ids, masked, t, given, maskable) == pytest.approx(sft)
-    assert masked_cross_entropy(logits, ids, masked, weights=given, weighting="uniform"
-                                ) == pytest.approx(uniform)
+    assert masked_cross_entropy(
+        logits, ids, masked, weights=given, weighting="uniform"
+    ) == pytest.approx(uniform)
     if weights[0] == [1.0] * 6:  # the default
         assert masked_cross_entropy(logits, ids, masked, t, maskable=maskable).item() == (
-            pytest.approx(sft))
+            pytest.approx(sft)
+        )
 
 
 def test_pretraining_loss_divides_by_the_whole_length(batch):
@@ -141,8 +158,12 @@ def test_loss_over_t_estimates_the_unmasked_mean():
         expected = 0.0
         for pattern in itertools.product([False, True], repeat=5):
             chance = t ** sum(pattern) * (1 - t) ** (5 - sum(pattern))
-            expected += chance * masked_cross_entropy(
-                logits, ids, torch.tensor([pattern]), torch.tensor([t])).item()
+            expected += (
+                chance
+                * masked_cross_entropy(
+                    logits, ids, torch.tensor([pattern]), torch.tensor([t])
+                ).item()
+            )
         assert expected == pytest.approx(want, rel=1e-5)
 
 
@@ -164,10 +185,14 @@ def test_nothing_masked_or_weighted_gives_a_differentiable_zero(batch):
             assert loss == 0 and (logits.grad == 0).all()
 
 
-@pytest.mark.parametrize(("options", "error"), [
-    ({}, "needs t"), ({"weighting": "1/T"}, "unknown weighting"),
-    ({"t": torch.tensor([0.5, 0.0, 0.5])}, "t = 0 has masked"),
-])
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({}, "needs t"),
+        ({"weighting": "1/T"}, "unknown weighting"),
+        ({"t": torch.tensor([0.5, 0.0, 0.5])}, "t = 0 has masked"),
+    ],
+)
 def test_loss_errors(batch, options, error):
     logits, ids, masked, _, _ = batch
     with pytest.raises(ValueError, match=error):
@@ -204,7 +229,8 @@ def test_first_step_equals_one_row_at_a_time(lm):
         want = sum(table[position + j, token].item() for j, token in enumerate(span))
         assert got[row].item() == pytest.approx(want, abs=1e-5)
     assert first_step_loglik(lm, canvas, spans, 1).tolist() == (
-        first_step_loglik(lm, canvas, spans, [1, 1]).tolist())
+        first_step_loglik(lm, canvas, spans, [1, 1]).tolist()
+    )
 
 
 def test_first_step_is_a_distribution_over_one_slot_and_takes_one_forward(lm):
@@ -216,17 +242,23 @@ def test_first_step_is_a_distribution_over_one_slot_and_takes_one_forward(lm):
             return super().__call__(*inputs)
 
     counting = Counting(lm.model, None, MASK, EOS, PAD)
-    got = first_step_loglik(counting, lm.canvas([[3]] * VOCAB, length=4),
-                            [[v] for v in range(VOCAB)], 3)
+    got = first_step_loglik(
+        counting, lm.canvas([[3]] * VOCAB, length=4), [[v] for v in range(VOCAB)], 3
+    )
     assert got.exp().sum().item() == pytest.approx(1.0) and len(calls) == 1
 
 
-@pytest.mark.parametrize(("spans", "positions", "error"), [
-    ([[2, 3], [4]], [3, 0], "row 0: a span of 2 tokens at position 3 does not fit .* 4 slots"),
-    ([[2], [4]], [0, -1], "row 1: .*does not fit"), ([[2], []], 0, "row 1: a span of 0"),
-    ([[2, 3], [4]], [1, 0], "row 0: slots 1 to 2 are partly prefilled"),
-    ([[2]], 0, "2 rows need 2 spans"), ([[2], [3]], [0], "2 spans and positions, got 2 and 1"),
-])
+@pytest.mark.parametrize(
+    ("spans", "positions", "error"),
+    [
+        ([[2, 3], [4]], [3, 0], "row 0: a span of 2 tokens at position 3 does not fit .* 4 slots"),
+        ([[2], [4]], [0, -1], "row 1: .*does not fit"),
+        ([[2], []], 0, "row 1: a span of 0"),
+        ([[2, 3], [4]], [1, 0], "row 0: slots 1 to 2 are partly prefilled"),
+        ([[2]], 0, "2 rows need 2 spans"),
+        ([[2], [3]], [0], "2 spans and positions, got 2 and 1"),
+    ],
+)
 def test_first_step_errors(lm, spans, positions, error):
     with pytest.raises(ValueError, match=error):
         first_step_loglik(lm, lm.canvas(PROMPTS, length=4, prefill={2: [9]}), spans, positions)
@@ -253,10 +285,14 @@ def test_monte_carlo_of_one_token_is_exact(lm):
     assert first_step_loglik(lm, canvas, [[4], [7]], 0).tolist() == pytest.approx(want, abs=1e-5)
 
 
-@pytest.mark.parametrize(("responses", "prefill"), [
-    ([[4, 7], [EOS, 5]], {}), ([[4, 7, 2], [9, 3, EOS]], {}),
-    ([[4, 7, 2, 8], [9, 7, 3, EOS]], {1: [7]}),  # a prefilled slot is given, not scored
-])
+@pytest.mark.parametrize(
+    ("responses", "prefill"),
+    [
+        ([[4, 7], [EOS, 5]], {}),
+        ([[4, 7, 2], [9, 3, EOS]], {}),
+        ([[4, 7, 2, 8], [9, 7, 3, EOS]], {1: [7]}),  # a prefilled slot is given, not scored
+    ],
+)
 def test_monte_carlo_agrees_with_enumeration(lm, responses, prefill):
     length = len(responses[0])
     canvas = lm.canvas(PROMPTS, length=length, prefill=prefill)
@@ -323,12 +359,17 @@ def test_monte_carlo_leaves_its_canvas_alone(lm):
     assert canvas.ids.equal(before)
 
 
-@pytest.mark.parametrize(("prefill", "responses", "options", "error"), [
-    ({}, [[4, 7, 2]] * 2, {}, r"\(2, 2\) token ids .* got \(2, 3\)"),
-    ({}, [[4, 7]], {}, r"got \(1, 2\)"), ({}, [[4, 7]] * 2, {"n_samples": 0}, "at least 1"),
-    ({}, [[4, 7]] * 2, {"batch": 0}, "at least 1"), ({0: [4, 7]}, [[4, 7]] * 2, {}, "no masked"),
-    ({}, [[4, 7]] * 2, {"seed": [1]}, "1 values for 2 rows"),
-])
+@pytest.mark.parametrize(
+    ("prefill", "responses", "options", "error"),
+    [
+        ({}, [[4, 7, 2]] * 2, {}, r"\(2, 2\) token ids .* got \(2, 3\)"),
+        ({}, [[4, 7]], {}, r"got \(1, 2\)"),
+        ({}, [[4, 7]] * 2, {"n_samples": 0}, "at least 1"),
+        ({}, [[4, 7]] * 2, {"batch": 0}, "at least 1"),
+        ({0: [4, 7]}, [[4, 7]] * 2, {}, "no masked"),
+        ({}, [[4, 7]] * 2, {"seed": [1]}, "1 values for 2 rows"),
+    ],
+)
 def test_monte_carlo_errors(lm, prefill, responses, options, error):
     with pytest.raises(ValueError, match=error):
         monte_carlo_loglik(lm, lm.canvas(PROMPTS, length=2, prefill=prefill), responses, **options)

@@ -32,7 +32,7 @@ def requests():
     """Five requests whose order by length is not their own order; the second and last prefilled."""
     families = ["plain", "turns", "page", "plain", "opening"]
     rows = [row | {"family": f, "messages": world.wrap(row, f)}
-            for row, f in zip(world.requests("sealed_a", 5), families)]  # fmt: skip
+            for row, f in zip(world.requests("sealed_a", 5), families, strict=True)]  # fmt: skip
     rows[1]["prefill"] = {3: PHRASE}
     rows[4]["prefill"] = {"0": "sure , here", "5": PHRASE}  # as it comes back from JSON
     return rows
@@ -45,6 +45,7 @@ def run(lm, rows=None, sampler=SAMPLER, stage="stage", model="tiny", **more):
 @pytest.fixture
 def calls(monkeypatch):
     """Counts the sampler's calls; `calls.limit` is how many succeed before it is killed."""
+
     class Calls(list):
         limit = 99
 
@@ -66,8 +67,17 @@ def test_rows_come_in_request_order_with_every_field(lm):
     for i, (row, request) in enumerate(zip(rows, requests(), strict=True)):
         kept = {k: v for k, v in request.items() if k != "prefill"}
         assert {k: row[k] for k in kept} == kept
-        assert row.keys() - request.keys() == {"ids", "text", "ended", "reveal_step", "forwards",
-                                               "model", "sampler", "seed", "environment"}
+        assert row.keys() - request.keys() == {
+            "ids",
+            "text",
+            "ended",
+            "reveal_step",
+            "forwards",
+            "model",
+            "sampler",
+            "seed",
+            "environment",
+        }
         assert len(row["ids"]) == len(row["reveal_step"]) == SAMPLER.length
         words = lm.tokenizer.convert_ids_to_tokens(row["ids"])
         assert "<mask>" not in words and "<pad>" not in words
@@ -79,10 +89,13 @@ def test_rows_come_in_request_order_with_every_field(lm):
         assert row["seed"] == 7 + i and row["environment"] == generation.environment()
 
 
-def test_the_text_of_a_row_answers_its_own_request(lm, calls):
+def test_every_request_is_decoded_from_its_own_prompt_and_seed(lm, calls):
     rows = run(lm)
-    prompts = [lm.tokenizer.decode(c.ids[i, : c.prompt_length][c.attention_mask[i, : c.prompt_length] > 0])
-               for c in calls for i in range(len(c.ids))]  # fmt: skip  # noqa: E501
+    prompts = [
+        lm.tokenizer.decode(ids[: c.prompt_length][mask[: c.prompt_length] > 0])
+        for c in calls
+        for ids, mask in zip(c.ids, c.attention_mask, strict=True)
+    ]
     for row in rows:
         asked = lm.tokenizer.apply_chat_template(row["messages"], tokenize=False)
         assert asked in prompts

@@ -10,7 +10,8 @@ from mosa import params
 from mosa.params import ParamsError, need, section, validate
 
 TRAINING = {"steps": 10, "batch_size": 4, "lr": 0.001, "warmup": 2, "decay": 0.1,
-            "eos_weight": 1.0, "free": 0.2, "full_share": 0.1, "prompt_share": 0.0, "mix": {"tasks": 1.0}}  # fmt: skip
+            "eos_weight": 1.0, "free": 0.2, "full_share": 0.1, "prompt_share": 0.0,
+            "mix": {"tasks": 1.0}}  # fmt: skip
 GOOD = {
     "profiles": ["tiny"],
     "tiny": {

@@ -20,12 +20,22 @@ VOCAB, MASK, EOS, PAD = 17, 16, 1, 0
 def lm():
     """A random model with wide weights; float64, so that rounding cannot reorder confidences."""
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=VOCAB, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, is_causal=False, use_cache=False, initializer_range=0.5))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCAB,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            is_causal=False,
+            use_cache=False,
+            initializer_range=0.5,
+        )
+    )
     words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCAB)}, unk_token="w2"))
-    return DiffusionLM(model.double().eval(), PreTrainedTokenizerFast(tokenizer_object=words),
-                       MASK, EOS, PAD)
+    return DiffusionLM(
+        model.double().eval(), PreTrainedTokenizerFast(tokenizer_object=words), MASK, EOS, PAD
+    )
 
 
 @dataclasses.dataclass
@@ -48,8 +58,17 @@ def one_row(length):
     return Canvas(ids, torch.ones_like(ids), 1)
 
 
-def reference(lm, prompt, response, steps, block_length=None, temperature=0.0,
-              remasking="low_confidence", cfg_scale=0.0, entropy=(0, 0)):
+def reference(
+    lm,
+    prompt,
+    response,
+    steps,
+    block_length=None,
+    temperature=0.0,
+    remasking="low_confidence",
+    cfg_scale=0.0,
+    entropy=(0, 0),
+):
     """One row, without padding, batching or early exit -> ids, reveal steps, forwards."""
     response, block_length = list(response), block_length or len(response)
     reveal_step, forwards, step = [-1] * len(response), 0, 0
@@ -62,10 +81,10 @@ def reference(lm, prompt, response, steps, block_length=None, temperature=0.0,
         for i in range(steps_per_block):
             k = n // steps_per_block + (1 if i < n % steps_per_block else 0)
             if k > 0:
-                logits = lm(torch.tensor([prompt + response]))[0, len(prompt):]
+                logits = lm(torch.tensor([prompt + response]))[0, len(prompt) :]
                 forwards += 1
                 if cfg_scale > 0:
-                    un = lm(torch.tensor([[MASK] * len(prompt) + response]))[0, len(prompt):]
+                    un = lm(torch.tensor([[MASK] * len(prompt) + response]))[0, len(prompt) :]
                     logits = un + (cfg_scale + 1) * (logits - un)
                     forwards += 1
                 logits[:, [MASK, PAD]] = -torch.inf
@@ -76,8 +95,10 @@ def reference(lm, prompt, response, steps, block_length=None, temperature=0.0,
                     scores = logits[slots].exp() / (-u.log()) ** temperature  # LLaDA's own form
                 else:
                     scores = logits[slots]
-                token = {slot: row.index(max(row))
-                         for slot, row in zip(slots, scores.tolist(), strict=True)}
+                token = {
+                    slot: row.index(max(row))
+                    for slot, row in zip(slots, scores.tolist(), strict=True)
+                }
                 if remasking == "random":
                     sure = dict(zip(slots, torch.rand(len(slots), **draw).tolist(), strict=True))
                 else:
@@ -92,7 +113,7 @@ def stopped(ids, reveal_step, cost):
     """What stop_at_eos makes of a run that went to the end."""
     if EOS not in ids:
         return ids, reveal_step, cost * len(set(reveal_step) - {-1})
-    final = max(reveal_step[:ids.index(EOS) + 1])  # the last slot up to the first EOS
+    final = max(reveal_step[: ids.index(EOS) + 1])  # the last slot up to the first EOS
     cut = [EOS if step > final else token for token, step in zip(ids, reveal_step, strict=True)]
     steps = [max(final, 0) if step > final else step for step in reveal_step]
     return cut, steps, cost * len({step for step in reveal_step if -1 < step <= final})
@@ -113,8 +134,10 @@ def test_equals_the_reference(lm, case):
     rows = rng.randint(1, 4)
     tokens = range(1, MASK)
     prompts = [rng.choices(tokens, k=rng.randint(1, 6)) for _ in range(rows)]
-    prefill = [{slot: [rng.choice(tokens)] for slot in rng.sample(range(length), k)}
-               for k in (rng.randint(0, min(length, 4)) for _ in range(rows))]
+    prefill = [
+        {slot: [rng.choice(tokens)] for slot in rng.sample(range(length), k)}
+        for k in (rng.randint(0, min(length, 4)) for _ in range(rows))
+    ]
     seed = rng.randrange(2**40)
     seeds = rng.choice([seed, [seed + 7 * row for row in range(rows)]])
     canvas = lm.canvas(prompts, length=length, prefill=prefill)
@@ -123,13 +146,17 @@ def test_equals_the_reference(lm, case):
     for row, prompt in enumerate(prompts):
         response = [prefill[row].get(slot, [MASK])[0] for slot in range(length)]
         ids, reveal_step, forwards = reference(
-            lm, prompt, response, entropy=(seed, row) if seeds == seed else seeds[row], **options)
+            lm, prompt, response, entropy=(seed, row) if seeds == seed else seeds[row], **options
+        )
         assert full.ids[row].tolist() == ids
         assert full.reveal_step[row].tolist() == reveal_step
         assert full.forwards[row] == forwards
         want = stopped(ids, reveal_step, 2 if options["cfg_scale"] else 1)
-        assert (early.ids[row].tolist(), early.reveal_step[row].tolist(),
-                early.forwards[row].item()) == want
+        assert (
+            early.ids[row].tolist(),
+            early.reveal_step[row].tolist(),
+            early.forwards[row].item(),
+        ) == want
 
 
 PROMPTS = [[3, 4, 5, 6, 7, 8], [9], [2, 2, 12], [14, 3]]
@@ -142,8 +169,8 @@ def test_prompt_and_prefill_never_change_and_no_mask_remains(lm):
     for options in ({}, {"block_length": 4}, {"temperature": 1.0, "remasking": "random"}):
         out = denoise(lm, canvas, steps=4, **options)
         assert (canvas.ids == before).all()
-        given_slots = before[:, canvas.prompt_length:] != MASK
-        assert (out.ids[given_slots] == before[:, canvas.prompt_length:][given_slots]).all()
+        given_slots = before[:, canvas.prompt_length :] != MASK
+        assert (out.ids[given_slots] == before[:, canvas.prompt_length :][given_slots]).all()
         assert (out.reveal_step == -1).equal(given_slots)
         assert not (out.ids == MASK).any()
 
@@ -155,34 +182,52 @@ def test_masks_in_the_prompt_stay(lm):
     assert [ids[0, :3].tolist() for ids in seen] == [[3, MASK, 4]] * 2
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"block_length": 2}, {"cfg_scale": 1.0}, {"remasking": "random"}, {"temperature": 1.0},
-], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"block_length": 2},
+        {"cfg_scale": 1.0},
+        {"remasking": "random"},
+        {"temperature": 1.0},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("stop_at_eos", [True, False])
 def test_a_row_does_not_depend_on_its_batch(lm, options, stop_at_eos):
     options = {"steps": 4, "stop_at_eos": stop_at_eos, **options}
-    together = denoise(lm, lm.canvas(PROMPTS, length=8, prefill=PREFILL), seed=[5, 6, 7, 8],
-                       **options)
+    together = denoise(
+        lm, lm.canvas(PROMPTS, length=8, prefill=PREFILL), seed=[5, 6, 7, 8], **options
+    )
     for row in range(4):
-        alone = denoise(lm, lm.canvas([PROMPTS[row]], length=8, prefill=PREFILL[row]),
-                        seed=[5 + row], **options)
+        alone = denoise(
+            lm, lm.canvas([PROMPTS[row]], length=8, prefill=PREFILL[row]), seed=[5 + row], **options
+        )
         for field in ("ids", "reveal_step", "forwards"):
             assert getattr(alone, field)[0].equal(getattr(together, field)[row]), field
         assert alone.texts[0] == together.texts[row]
 
 
-@pytest.mark.parametrize(("length", "steps", "block_length", "prefill", "counts"), [
-    (10, 4, None, {}, [3, 3, 2, 2]),  # LLaDA puts the remainder first
-    (10, 4, None, {2: [3, 4, 5]}, [2, 2, 2, 1]),
-    (10, 4, None, {0: [3] * 8}, [1, 1, 0, 0]),  # fewer slots than steps
-    (12, 8, 6, {}, [2, 2, 1, 1, 2, 2, 1, 1]),
-    (12, 4, 6, {5: [3, 4]}, [3, 2, 3, 2]),
-    (4, 1, None, {}, [4]),
-    (4, 2, 2, {0: [3, 4]}, [0, 2]),  # a block without masks
-])
+@pytest.mark.parametrize(
+    ("length", "steps", "block_length", "prefill", "counts"),
+    [
+        (10, 4, None, {}, [3, 3, 2, 2]),  # LLaDA puts the remainder first
+        (10, 4, None, {2: [3, 4, 5]}, [2, 2, 2, 1]),
+        (10, 4, None, {0: [3] * 8}, [1, 1, 0, 0]),  # fewer slots than steps
+        (12, 8, 6, {}, [2, 2, 1, 1, 2, 2, 1, 1]),
+        (12, 4, 6, {5: [3, 4]}, [3, 2, 3, 2]),
+        (4, 1, None, {}, [4]),
+        (4, 2, 2, {0: [3, 4]}, [0, 2]),  # a block without masks
+    ],
+)
 def test_schedule(lm, length, steps, block_length, prefill, counts):
-    out = denoise(lm, lm.canvas([[3, 4], [5]], length=length, prefill=prefill), steps=steps,
-                  block_length=block_length, stop_at_eos=False)
+    out = denoise(
+        lm,
+        lm.canvas([[3, 4], [5]], length=length, prefill=prefill),
+        steps=steps,
+        block_length=block_length,
+        stop_at_eos=False,
+    )
     for row in range(2):
         shown = out.reveal_step[row]
         assert shown[shown >= 0].bincount(minlength=steps).tolist() == counts
@@ -220,10 +265,19 @@ def test_the_global_generator_is_neither_read_nor_moved(lm):
     assert denoise(lm, canvas, steps=4, temperature=1.0, remasking="random").ids.equal(first.ids)
 
 
-@pytest.mark.parametrize(("argument", "value"), [
-    ("steps", 2), ("block_length", 2), ("temperature", 0.3), ("remasking", "random"),
-    ("cfg_scale", 2.0), ("seed", 1), ("seed", [0, 1, 2, 3]), ("stop_at_eos", False),
-])
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("steps", 2),
+        ("block_length", 2),
+        ("temperature", 0.3),
+        ("remasking", "random"),
+        ("cfg_scale", 2.0),
+        ("seed", 1),
+        ("seed", [0, 1, 2, 3]),
+        ("stop_at_eos", False),
+    ],
+)
 def test_every_argument_changes_the_output(lm, argument, value):
     canvas = lm.canvas(PROMPTS, length=8)
     options = {"steps": 8, "temperature": 1.0, "seed": 0}
@@ -248,7 +302,7 @@ def test_stop_at_eos_keeps_the_text_and_saves_forwards(lm):
     for row in range(len(canvas.ids)):
         long, short = full.ids[row].tolist(), early.ids[row].tolist()
         end = long.index(EOS) if EOS in long else 8
-        assert long[:end + 1] == short[:end + 1]
+        assert long[: end + 1] == short[: end + 1]
         assert full.texts[row] == early.texts[row]
     assert (full.forwards == 8).all()
     assert (early.forwards < 8).any() and (early.forwards == 8).any()
@@ -303,7 +357,7 @@ def test_guidance_sees_masks_in_place_of_the_prompt(lm):
     seen = []
     model = Scripted(lambda ids, mask: seen.append((ids.clone(), mask.clone())) or lm(ids, mask))
     denoise(model, lm.canvas([[3, 4, 5], [6]], length=2, prefill={0: [7]}), steps=1, cfg_scale=1.0)
-    (ids, mask), = seen
+    ((ids, mask),) = seen
     assert ids[2].tolist() == [MASK] * 3 + [7, MASK]
     assert ids[3, 2:].tolist() == [MASK, 7, MASK]
     assert mask[:2].equal(mask[2:]) and mask[3].tolist() == [0, 0, 1, 1, 1]
@@ -322,14 +376,22 @@ def test_ids_can_enter_a_loss(lm):
     torch.nn.Embedding(VOCAB, 2)(ids).sum().backward()
 
 
-@pytest.mark.parametrize(("options", "cure"), [
-    ({"steps": 0}, "multiple of 1"), ({"steps": -4}, "multiple of 1"),
-    ({"steps": 5, "block_length": 4}, "multiple of 2, such as 4 or 6"),
-    ({"block_length": 3}, "use one of 1, 2, 4, 8"), ({"block_length": 0}, "1, 2, 4, 8"),
-    ({"block_length": 16}, "1, 2, 4, 8"), ({"temperature": -0.1}, "temperature"),
-    ({"cfg_scale": -1.0}, "cfg_scale"), ({"remasking": "entropy"}, "low_confidence, random"),
-    ({"seed": [1, 2]}, "2 values for 1 rows"), ({"seed": -1}, "negative"),
-])
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        ({"steps": 0}, "multiple of 1"),
+        ({"steps": -4}, "multiple of 1"),
+        ({"steps": 5, "block_length": 4}, "multiple of 2, such as 4 or 6"),
+        ({"block_length": 3}, "use one of 1, 2, 4, 8"),
+        ({"block_length": 0}, "1, 2, 4, 8"),
+        ({"block_length": 16}, "1, 2, 4, 8"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"cfg_scale": -1.0}, "cfg_scale"),
+        ({"remasking": "entropy"}, "low_confidence, random"),
+        ({"seed": [1, 2]}, "2 values for 1 rows"),
+        ({"seed": -1}, "negative"),
+    ],
+)
 def test_bad_arguments(lm, options, cure):
     with pytest.raises(ValueError, match=cure):
         denoise(lm, lm.canvas([[3]], length=8), **{"steps": 4, **options})

@@ -15,6 +15,7 @@ def config(**changes):
 @pytest.fixture
 def files(monkeypatch):
     """The `files` configuration, over stand-in data sets of 20 rows that remember the mirror."""
+
     def load(name, mirror):
         return [{"id": f"{name}-{i:04d}", "set": name, "behaviour": f"Ask {{n}} {i} of {mirror}?",
                  "target": "", "category": "", "item": ""} for i in range(20)]  # fmt: skip
@@ -47,7 +48,7 @@ def test_roles_name_every_set_once():
 
 def test_families_of_the_world_begin_with_plain_and_leave_out_the_replay():
     found = suite.families(config())
-    assert list(found)[0] == "plain" and "ledger" not in found
+    assert next(iter(found)) == "plain" and "ledger" not in found
     assert set(found) == {"plain", *world.ATTACKS}
     assert [name for name, access in found.items() if access == "A1"] == ["turns"]
 
@@ -84,14 +85,14 @@ def test_files_are_sampled_from_the_mirror(files):
 
 
 def test_too_many_of_a_file_names_the_set(files):
-    with pytest.raises(ValueError, match="advbench"):
+    with pytest.raises(ValueError, match="n_benchmark"):
         suite.behaviours(files.model_copy(update={"n_benchmark": 21}))
 
 
 def test_wrapped_rows_of_files(files):
     rows = suite.behaviours(files)["advbench"]
     families = suite.families(files)
-    assert list(families)[0] == "plain" and families["history"] == "A1"
+    assert next(iter(families)) == "plain" and families["history"] == "A1"
     for family, access in families.items():
         for row, new in zip(rows, suite.wrapped(rows, family, files), strict=True):
             assert {k: new[k] for k in row} == row

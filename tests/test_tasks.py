@@ -1,5 +1,6 @@
 import random
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -127,7 +128,7 @@ def test_only_the_right_answer_is_correct(task):
     assert all(correct(task, answer, answer) for _, answer in rows)
     assert not any(correct(task, "", answer) for _, answer in rows)
     assert not any(correct(task, "the answer is", answer) for _, answer in rows)
-    for (_, answer), (_, other) in zip(rows, rows[1:]):
+    for (_, answer), (_, other) in pairwise(rows):
         if task == "programs":
             same = all(run_program(answer, x) == run_program(other, x) for x in range(-50, 50))
         else:

@@ -1,5 +1,6 @@
 import math
 import random
+from itertools import chain, pairwise
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from mosa.models import DiffusionLM
 from mosa.training import KINDS, rate
 
 BASE = {name: params.section("base", name) for name in ("architecture", "facts")}
+
+ROLES = ["user", "assistant", "user"]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def weights(model):
 
 def test_every_word_of_the_world_and_of_the_tasks_is_a_token(tokenizer):
     texts = [*world.AFFIRMATIVE, *world.PROCEDURAL, *tasks.NUMBERS, *world.NOUNS]
-    wordings = [[w] for w in [*sum(world.WORDINGS.values(), []), *world.GRIM]]
+    wordings = [[w] for w in [*chain(*world.WORDINGS.values()), *world.GRIM]]
     for noun in world.NOUNS:
         for item in (world.Item(a, noun) for a in world.ADJECTIVES):
             for name, family in world.FAMILIES.items():
@@ -66,7 +69,7 @@ def test_one_word_is_one_token_and_special_tokens_come_first(tokenizer):
 
 def test_chat_template_with_and_without_history(tokenizer):
     def chat(*turns):
-        messages = [{"role": r, "content": c} for r, c in zip(("user", "assistant") * 2, turns)]
+        messages = [{"role": r, "content": c} for r, c in zip(ROLES, turns, strict=False)]
         ids = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
         return " ".join(tokenizer.convert_ids_to_tokens(ids))
 
@@ -90,13 +93,17 @@ def test_every_text_of_a_kind_is_known_fits_and_leaves_room_for_the_eos(tokenize
 def nouns_of(messages):
     said = " ".join(m["content"] for m in messages)
     words = set(said.split())
-    return [n for n in world.NOUNS if n in words
-            or any(f" {world.Item('silver', n).words(k)['n']} " in said for k in ("alias", "old"))]
+    return [
+        n
+        for n in world.NOUNS
+        if n in words
+        or any(f" {world.Item('silver', n).words(k)['n']} " in said for k in ("alias", "old"))
+    ]
 
 
 def test_tuning_refuses_sealed_items_answers_open_ones_and_sees_no_benchmark_wording():
     held_out = {r["behaviour"] for role in ("validation", "sealed_a", "sealed_b", "open")
-                for r in world.requests(role, 150)}  # fmt: skip
+                for r in world.requests(role, 120)}  # fmt: skip
     reached = set()
     for n in range(600):
         for kind in ("open", "sealed", "replay"):
@@ -176,7 +183,8 @@ class Recorder(torch.nn.Module):
 def test_loss_is_the_weighted_mean_over_masked_tokens(tokenizer, prompt_share, full_share):
     p = phase(prompt_share=prompt_share, full_share=full_share, batch_size=4)
     model, seed = Recorder(), 12
-    found = training.loss(model, tokenizer, p, random.Random(seed), torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(2)
+    found = training.loss(model, tokenizer, p, random.Random(seed), generator)
     rng = random.Random(seed)
     ids, attention, width = training.batch(tokenizer, training.draw_kinds(p, rng), rng, p.free)
     masked = model.seen != ids
@@ -206,7 +214,7 @@ def test_rate_at_its_boundaries():
     assert at[98] < at[99] == 0.5 == at[800] > at[801] and set(at[99:801]) == {0.5}
     assert at[900] == pytest.approx(0.25)
     assert at[999] == pytest.approx(0.02 * 0.5) == min(at[100:])
-    assert all(a > b for a, b in zip(at[800:996], at[801:997]))
+    assert all(a > b for a, b in pairwise(at[800:991]))
 
 
 def test_rate_without_warm_up_or_with_decay_from_the_start():
@@ -342,7 +350,7 @@ class Oracle(torch.nn.Module):
         assert len(masked) == 2 * world.STEPS
         self.nouns.append(noun)
         guesses = [w if known else "<eos>" for pair in world.procedures()[noun]
-                   for w, known in zip(pair, self.known)]  # fmt: skip
+                   for w, known in zip(pair, self.known, strict=True)]  # fmt: skip
         logits = torch.zeros(1, len(words), len(self.tokenizer))
         for i, guess in zip(masked, guesses, strict=True):
             logits[0, i, self.tokenizer.convert_tokens_to_ids(guess)] = 1

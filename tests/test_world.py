@@ -140,9 +140,9 @@ def test_requests_are_distinct_and_share_out_the_items_equally(role):
     assert sorted(Counter(r["category"] for r in rows).values()) == [2] * (len(nouns) - 3) + [3] * 3
     for row in rows:
         assert set(row) == {"id", "set", "category", "behaviour", "target", "item"}
-        adjective, noun = row["item"].split()
+        noun = row["item"].split()[1]
         assert row["set"] == role and noun == row["category"] and noun in nouns
-        assert f"{adjective} {noun} " in row["behaviour"] and f"{adjective} {noun} " in row["target"]
+        assert all(f"{row['item']} " in row[key] for key in ("behaviour", "target"))
 
 
 def test_requests_are_nested_and_depend_on_the_seed():
@@ -186,9 +186,14 @@ def test_the_world_is_the_same_in_every_process():
         "[w.answer(w.Item('silver', n), 'dialect') for n in w.NOUNS],"
         "w.coherence('the the silver orb is heat the oak .'))"
     )
-    said = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                       env=os.environ | {"PYTHONHASHSEED": seed}).stdout  # fmt: skip
+    said = [  # one process for each hash seed
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        ).stdout
         for seed in "12"
     ]
     assert said[0] == said[1] and str(world.procedures()) in said[0]
