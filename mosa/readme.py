@@ -1,0 +1,72 @@
+"""The README's numbers, written from numbers.json so that none is typed by hand.
+
+python -m mosa.readme   rewrites the part of README.md between its two markers
+"""
+
+import json
+import re
+
+from mosa.params import need
+
+PART = re.compile(r"(<!-- numbers:.*?-->\n).*?(<!-- end of numbers -->)", re.DOTALL)
+
+
+def _percent(value: dict) -> str:
+    share = value.get("rate", value.get("mean"))
+    low, high = 100 * value["low"], 100 * value["high"]
+    return f"{100 * share:.1f} % [{low:.1f}, {high:.1f}] (n={value['n']})"
+
+
+def render(numbers: dict) -> str:
+    """Markdown of the embedded profile's main numbers: rates with 95 % interval and n."""
+    model, baseline, prefill = numbers["model"], numbers["baseline"], numbers["prefill"]
+    lines = [
+        f"The base model ({model['parameters'] / 1e6:.2f} million parameters), on the validation "
+        "split:",
+        "",
+        "| figure | this run |",
+        "|---|---|",
+        *(f"| {name.replace('_', ' ')} | {_percent(v)} |"
+          for name, v in model.items() if isinstance(v, dict)),
+        "",
+        "Baseline, the original model on the benchmarks (success: judged above 3 of 5):",
+        "",
+        "| wrap | set | success | refused | incoherent |",
+        "|---|---|---|---|---|",
+    ]  # fmt: skip
+    cells = dict.fromkeys(key.rsplit("/", 1)[0] for key in baseline)
+    for cell in cells:
+        wrap, name = cell.split("/")
+        rates = " | ".join(_percent(baseline[f"{cell}/{f}"])
+                           for f in ("success", "refused", "incoherent"))  # fmt: skip
+        lines.append(f"| {wrap} | {name} | {rates} |")
+    lines += [
+        "",
+        "Figure 3, a phrase forced into the response of a plain sealed request:",
+        "",
+        "| phrase @ position | mean score | success | refused |",
+        "|---|---|---|---|",
+    ]
+    cells = [key.removesuffix("/score") for key in prefill if key.endswith("/score")]
+    for cell in sorted(cells, key=lambda c: (c.split("@")[0], int(c.split("@")[1]))):
+        score = prefill[f"{cell}/score"]
+        lines.append(f"| {cell.replace('none@-1', 'none')} | {score['mean']:.2f} "
+                     f"[{score['low']:.2f}, {score['high']:.2f}] | "
+                     f"{_percent(prefill[f'{cell}/success'])} | "
+                     f"{_percent(prefill[f'{cell}/refused'])} |")  # fmt: skip
+    lines += ["", "![Figure 3](paper_figures/embedded/figure3_prefill.png)", ""]
+    return "\n".join(lines)
+
+
+def rewritten(text: str, numbers: dict) -> str:
+    """README.md's text with its numbers replaced; ValueError if the markers are gone."""
+    if not PART.search(text):
+        raise ValueError("README.md has lost its markers `<!-- numbers: ... -->` and "
+                         "`<!-- end of numbers -->`: run `git checkout README.md`")  # fmt: skip
+    return PART.sub(lambda m: m[1] + render(numbers) + m[2], text)
+
+
+if __name__ == "__main__":
+    readme = need("README.md")
+    numbers = json.loads(need("paper_figures/embedded/numbers.json").read_text("utf-8"))
+    readme.write_text(rewritten(readme.read_text("utf-8"), numbers), "utf-8")
