@@ -54,7 +54,7 @@ def generate(lm: DiffusionLM, requests: list[dict], sampler, stage: str, model: 
             chunk, rows, out.ids.tolist(), out.texts, out.reveal_step.tolist(),
             out.forwards.tolist(), strict=True)]  # fmt: skip
 
-    modules = ("generation", "sampler", "diffusion", "models")
+    modules = ("generation", "sampler", "diffusion", "models", "checkpoints")
     code = [Path(__file__).with_name(f"{name}.py") for name in modules]
     key = resume.fingerprint(requests, flags, model, seed, environment(), *code)
     rows = resume.resumable_map(decode, chunks, stage, key, label=stage)

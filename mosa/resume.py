@@ -7,7 +7,7 @@ rows depend on: parameters, inputs, model and code. The stage's out is written a
     key = fingerprint(cfg, need(f"results/{profile}/data"), need("results/code/03_baseline.py"))
     rows = resumable_map(generate, batches, f"baseline@{profile}", key, "generating")
     write_jsonl(f"results/{profile}/baseline/rows.jsonl", rows)
-    done(f"baseline@{profile}", key)
+    done(f"baseline@{profile}")
 
 Relative paths are relative to the project's root, wherever the kernel runs.
 """
@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,9 +67,9 @@ def resumable_map(function, chunks, stage, key, label):
     return rows
 
 
-def done(stage, key):
-    """Forget the finished chunks, once the stage's out is written."""
-    Finished(stage, key).path.unlink(missing_ok=True)
+def done(stage):
+    """Forget the stage's finished chunks, once its outs are written: a forced rerun repeats all."""
+    shutil.rmtree(params.ROOT / ".scratch" / stage, ignore_errors=True)
 
 
 class Finished:

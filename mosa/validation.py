@@ -42,7 +42,7 @@ def answer_questions(lm: DiffusionLM, questions: list[dict], sampler, stage: str
     requests = [q | {"messages": [{"role": "user", "content": q["question"]}]} for q in questions]
     short = sampler.model_copy(update={"length": training.SHORT, "steps": training.SHORT,
                                        "block_length": training.SHORT})  # fmt: skip
-    rows = generate(lm, requests, short, f"{stage}-questions", model)
+    rows = generate(lm, requests, short, f"{stage}/questions", model)
     return [r | {"correct": tasks.correct(r["task"], r["text"], r["answer"])} for r in rows]
 
 

@@ -7,7 +7,7 @@ import json
 import sys
 
 from mosa import models, params, suite
-from mosa.resume import fingerprint, write_json
+from mosa.resume import done, fingerprint, write_json
 from mosa.validation import validate
 
 
@@ -29,6 +29,7 @@ def log(folder: str, label: str) -> None:
     path = params.ROOT / "models/variants.json"
     rows = json.loads(path.read_text("utf-8")) if path.exists() else []
     write_json(path, [*rows, {"label": label, "recipe": recipe, "figures": figures}])
+    done("variant")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""mosa.models against plain references: the architecture, the files, the canvas."""
+"""mosa.models and mosa.checkpoints against plain references: architecture, files, canvas."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from mosa import models
+from mosa import checkpoints, models
 from mosa.models import DiffusionLM, random_llada, save
 
 HEADS, VOCAB = 4, 264
@@ -184,7 +184,7 @@ def test_special_tokens_come_from_config_or_are_llada_s(checkpoint, lm, copy):
     ):
         load(copy)
     edit_config(copy, embedding_size=126464)
-    config, _ = models._config(copy / "config.json")
+    config, _ = checkpoints.read_config(copy / "config.json")
     assert (config.mask_token_id, config.eos_token_id) == (126336, 126081)
     assert config.pad_token_id == 126081
 
@@ -220,6 +220,9 @@ def test_tied_head(copy, ids):
         copy / "model.safetensors",
     )
     torch.testing.assert_close(lm(ids), llada_forward(copy, ids), atol=1e-5, rtol=1e-5)
+    save(lm, copy / "saved")
+    assert "lm_head.weight" not in load_file(copy / "saved/model.safetensors")
+    assert load(copy / "saved")(ids).equal(lm(ids))
 
 
 def test_missing_tensors_are_named(copy):

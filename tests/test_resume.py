@@ -111,12 +111,12 @@ def test_fewer_chunks_give_fewer_rows():
     assert work.calls == []
 
 
-def test_done_forgets_this_key_only(root):
-    resumable_map(Work(), CHUNKS, "s", "k1", "working")
-    resumable_map(Work(), CHUNKS, "s", "k2", "working")
-    done("s", "k1")
-    assert scratch(root).name == "k2.jsonl"
-    done("s", "k1")  # twice is no error
+def test_done_forgets_the_whole_stage_and_no_other(root):
+    for stage, key in (("s", "k1"), ("s", "k2"), ("s/part", "k3"), ("t", "k4")):
+        resumable_map(Work(), CHUNKS, stage, key, "working")
+    done("s")
+    assert scratch(root).name == "k4.jsonl"
+    done("s")  # twice is no error
 
 
 def test_a_result_that_is_no_rows_is_refused():
