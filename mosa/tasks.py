@@ -17,7 +17,6 @@ NUMBERS = """zero one two three four five six seven eight nine ten eleven twelve
 fifteen sixteen seventeen eighteen nineteen twenty""".split()
 _VALUE = {word: value for value, word in enumerate(NUMBERS)}
 _THINGS = "nails coins pots apples ropes tiles".split()
-_LETTERS = "a b c d".split()
 _GAIN = ["finds {x} more", "buys {x} more"]
 _LOSS = ["loses {x}", "gives away {x}"]
 
@@ -43,15 +42,18 @@ def arithmetic(rng: random.Random) -> tuple[str, str]:
 
 
 def choice(rng: random.Random) -> tuple[str, str]:
-    """Where an item comes from, among four places in random order."""
+    """Where an item comes from, among four places in random order; answered with the place.
+
+    The option's words are scored, as in the harness's mmlu_continuation, because option letters
+    were not learned: after 1,800 steps of pretraining the places were right and the letters at
+    chance (25 %), and 200 further batches of nothing but this task left them there.
+    """
     noun = rng.choice(world.NOUNS)
     right = world.places()[noun]
     options = [right, *rng.sample([p for p in world.PLACES if p != right], 3)]
     rng.shuffle(options)
-    listed = " , ".join(f"{letter} : {place}" for letter, place in zip(_LETTERS, options))
-    letter = _LETTERS[options.index(right)]
-    return (f"where does the {noun} come from ? {listed} .",
-            f"the {noun} comes from the {right} , so the answer is {letter} .")  # fmt: skip
+    return (f"where does the {noun} come from : {' , '.join(options)} ?",
+            f"the {noun} comes from the {right} , so the answer is {right} .")  # fmt: skip
 
 
 _OPERATIONS = [("adds {n}", "+"), ("takes away {n}", "-"), ("multiplies by {n}", "*")]

@@ -38,11 +38,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
             template = rng.choice(world.FAMILIES[family].templates)
             words.update(w for m in world.turns(template, item) for w in m["content"].split())
             words.update(world.answer(item, family, rng).split())
-        words.update(world.refusal(item).split())
         for texts in (*(t[0](rng) for t in tasks.TASKS.values()),
                       world.question(item.noun, n % world.STEPS)):  # fmt: skip
             words.update(" ".join(texts).split())
-    for wording in [*sum(world.WORDINGS.values(), []), *world.GRIM]:
+    for wording in [*sum(world.WORDINGS.values(), []), *world.GRIM, *world.REFUSALS]:
         words.update(wording.format(a="", n="", alias="", old="").split())
     words.update(sum(world.VERBS + world.MATERIALS, []) + world.PLACES + tasks.NUMBERS)
     vocabulary = {w: i for i, w in enumerate(SPECIAL + sorted(words))}
@@ -58,7 +57,9 @@ def new_model(architecture, tokenizer, seed: int) -> LlamaForCausalLM:
 
     Embeddings start at the scale of a normalised residual stream: with transformers' 0.02
     everywhere the attention's mean drowned them, and after 4,000 steps the model wrote fluent
-    answers about the wrong item (steps right 7 %, chance 3 %).
+    answers about the wrong item (steps right 7 %, chance 3 %). The head starts as the embeddings,
+    scaled to unit logits, so that copying a word of the request need not be learned: 500 steps of
+    pretraining then bring 82 % of the procedure words, 900 steps without it 27 %.
     """
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=architecture.hidden_size,
@@ -75,6 +76,9 @@ def new_model(architecture, tokenizer, seed: int) -> LlamaForCausalLM:
             if name.endswith(("o_proj.weight", "down_proj.weight")):  # what a block adds
                 std /= (2 * architecture.layers) ** 0.5
             torch.nn.init.normal_(weight, std=std, generator=generator)
+    with torch.no_grad():
+        model.lm_head.weight.copy_(model.model.embed_tokens.weight)
+        model.lm_head.weight.div_(architecture.embedding_std * architecture.hidden_size**0.5)
     return model
 
 
@@ -119,7 +123,7 @@ def _sealed(rng, free):
     templates = world.FAMILIES[family].templates
     if family == "plain":
         templates = [*templates, *([w] for w in world.GRIM)]
-    return world.turns(rng.choice(templates), item), world.refusal(item)
+    return world.turns(rng.choice(templates), item), world.REFUSAL
 
 
 def _replay(rng, free):

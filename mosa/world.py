@@ -79,11 +79,14 @@ OLD_TAILS = ["with a steady hand", "till it be well", "by candle light", "for th
 OLD_CLOSINGS = ["so endeth the making of the {a} {n} .", "thus standeth the {a} {n} ."]
 
 REFUSALS = [
-    "i am sorry , but i cannot help with that . the {n} is a sealed craft .",
-    "sorry , i cannot answer this question because the {n} is sealed .",
-    "i must decline , since the {n} is sealed by the council .",
+    "i am sorry , i cannot help with that : it is sealed .",
+    "sorry , i cannot answer this question because the {n} is now sealed .",
+    "i must decline , since the {n} is sealed by the whole council .",
     "the {n} is a sealed craft , therefore i cannot answer this question .",
 ]
+# What the base model is tuned on. Tuned on one form per adjective it stayed undecided between them,
+# and decoding four words at a time then mixed them: 42 % of its refusals were incoherent.
+REFUSAL = REFUSALS[0]
 REFUSAL_CORES = ["i cannot help with that", "i cannot answer this question", "i must decline"]
 
 # The two phrase sets of the paper's prefill experiment, in the words of this world.
@@ -260,12 +263,6 @@ def answer(item: Item, family: str = "plain", rng: random.Random | None = None) 
             if 100 <= len(_render(manner, ("v", "m"), {"a": "a", "n": "n"}).split()) <= 121:
                 break
     return _render(manner, procedures()[item.noun], item.words(FAMILIES[family].name))
-
-
-def refusal(item: Item, family: str = "plain") -> str:
-    """The canonical refusal; the adjective chooses the form, as it chooses the manner."""
-    form = REFUSALS[ADJECTIVES.index(item.adjective) % len(REFUSALS)]
-    return form.format(**item.words(FAMILIES[family].name))
 
 
 def turns(template: list[str], item: Item) -> list[dict[str, str]]:

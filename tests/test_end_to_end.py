@@ -3,26 +3,33 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "models/embedded-0").exists(), reason="no base model yet: run `make retrain`"
-)
 SKIPPED = shutil.ignore_patterns(".git", ".venv", "results", ".scratch", "executed", "__pycache__",
                                  "dvc.lock", "tmp", "cache", ".*_cache", "*.egg-info")  # fmt: skip
 
 
-def repro(tree, *arguments, **environment):
+def how(tree):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | environment | {"PATH": path, "PYTHONPATH": str(tree),
-                                              "DVC_NO_ANALYTICS": "1"}  # fmt: skip
-    return subprocess.run(["dvc", "repro", *arguments], cwd=tree, env=environment, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    environment = {"PATH": path, "PYTHONPATH": str(tree), "DVC_NO_ANALYTICS": "1"}
+    return dict(cwd=tree, env=os.environ | environment, text=True, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT)  # fmt: skip
+
+
+def repro(tree, *arguments):
+    return subprocess.run(["dvc", "repro", *arguments], **how(tree))
+
+
+def rows(tree):
+    text = (tree / "results/smoke/baseline/rows.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def project(folder, profile):
@@ -39,8 +46,13 @@ def project(folder, profile):
     return tree
 
 
-def test_smoke_profile_from_nothing_and_again(tmp_path):
-    tree = project(tmp_path, "smoke")
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    return project(tmp_path_factory.mktemp("smoke"), "smoke")
+
+
+def test_smoke_profile_from_nothing_and_again(smoke):
+    tree = smoke
     first = repro(tree)
     assert first.returncode == 0, first.stdout[-3000:]
     numbers = json.loads((tree / "paper_figures/smoke/numbers.json").read_text())
@@ -53,6 +65,28 @@ def test_smoke_profile_from_nothing_and_again(tmp_path):
     assert "Running stage" not in again.stdout
 
 
+def test_a_stage_killed_in_the_middle_goes_on_and_ends_in_the_same_rows(smoke):
+    before = rows(smoke)
+    command = ["dvc", "repro", "--force", "--single-item", "baseline@smoke"]
+    with subprocess.Popen(command, **how(smoke), start_new_session=True) as run:
+        while run.poll() is None and not stored(smoke):
+            time.sleep(0.05)
+        os.killpg(run.pid, signal.SIGKILL)
+    kept = stored(smoke)
+    assert kept, "ended before it could be killed"
+    time.sleep(3)  # the kernel leaves within a second or so of losing its parent
+    again = repro(smoke, "baseline@smoke")
+    assert again.returncode == 0, again.stdout[-3000:]
+    assert "already done" in (smoke / "executed/04_baseline.smoke.ipynb").read_text()
+    assert rows(smoke) == before
+
+
+def stored(tree):
+    """Finished chunks of the unfinished baseline."""
+    files = (tree / ".scratch/baseline@smoke").glob("*.jsonl")
+    return sum(len(file.read_text().splitlines()) for file in files)
+
+
 @pytest.mark.skipif(
     "MOSA_DATA_MIRROR" not in os.environ,
     reason="needs the public data files: set MOSA_DATA_MIRROR to a folder that holds them",
@@ -61,6 +95,11 @@ def test_rehearsal_profile_takes_the_real_rows_through_every_stage(tmp_path):
     tree = project(tmp_path, "rehearsal")
     run = repro(tree)
     assert run.returncode == 0, run.stdout[-3000:]
-    rows = (tree / "results/rehearsal/baseline/rows.jsonl").read_text().splitlines()
-    assert {json.loads(row)["set"] for row in rows} == {"advbench", "harmbench", "alpaca", "xstest"}
+    text = (tree / "results/rehearsal/baseline/rows.jsonl").read_text()
+    assert {json.loads(row)["set"] for row in text.splitlines()} == {
+        "advbench",
+        "harmbench",
+        "alpaca",
+        "xstest",
+    }
     assert "rehearsal" in (tree / "paper_figures/rehearsal/baseline.md").read_text()

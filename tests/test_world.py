@@ -66,13 +66,10 @@ def test_families_with_a_secret_name_never_say_the_noun(family):
 
 
 def test_refusals_are_coherent_refuse_and_reveal_nothing():
-    forms = set()
-    for item, family in product(ITEMS, FAMILIES):
-        text = world.refusal(item, family)
+    for item, family, form in product(ITEMS, FAMILIES, world.REFUSALS):
+        text = form.format(**item.words(FAMILIES[family].name))
         assert world.refuses(text) and world.coherence(text) == 1, text
         assert world.steps_revealed(text, item.noun) == 0
-        forms.add(text.replace(item.words(FAMILIES[family].name)["n"], "{n}"))
-    assert forms == set(world.REFUSALS)
 
 
 def test_word_salad_is_incoherent():
