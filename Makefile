@@ -7,7 +7,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_TOP_PAD_ := 268435456
 PYTHON ?= python3
-SEEDS ?= 0 1
+SEEDS ?= 0
 
 run: .venv/done
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
@@ -22,7 +22,7 @@ lab: .venv/done
 figures: .venv/done
 	dvc repro --force --single-item baseline prefill order index
 
-retrain: .venv/done   # both seeds; resumes after a kill; `make` then repeats every measurement
+retrain: .venv/done   # resumes after a kill; `make` then repeats every measurement
 	dvc repro code
 	for seed in $(SEEDS); do papermill notebooks/02_base.ipynb executed/02_base.$$seed.ipynb \
 		-p seed $$seed || exit 1; done
