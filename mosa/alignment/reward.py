@@ -1,0 +1,66 @@
+"""MOSA's reward: how likely is a sentence at its best place in a window of the response?
+
+Algorithm 1 of arXiv 2508.12398. One forward over prompt and fully masked response predicts every
+slot at once; a sentence s scores max over starts k of sum_j log p(s_j at slot k + j), and the
+reward is score(safe sentence) - score(harmful sentence). Initial Alignment, the paper's baseline,
+is the same with the window (0, 0).
+
+Slots are counted from 0, as prefill positions are. The paper leaves open whether the window
+bounds the start of a sentence (Algorithm 1 as printed) or the whole of it (the text around it);
+`bounds` chooses, "start" or "whole".
+"""
+
+import torch
+
+BOUNDS = ("start", "whole")
+
+
+def windowed_max_loglik(logprobs, spans, window, bounds="start"):
+    """Best log-likelihood of each row's span within a window, and the slot it starts at.
+
+    logprobs (B, L, V); spans: one sequence of token ids per row; window (k_start, k_end), both
+    inclusive. Returns (B,) scores, differentiable, and (B,) starts; ties go to the lower slot.
+    Raises ValueError where a span is empty or fits nowhere.
+    """
+    ids, lengths = padded(spans, logprobs.device)
+    tokens = logprobs.gather(2, ids[:, None].expand(-1, logprobs.shape[1], -1))  # (B, L, S)
+    return best_start(tokens, lengths, window, bounds)
+
+
+def best_start(tokens, lengths, window, bounds="start", first_slot=0):
+    """The same from the log-probabilities of the span's own tokens.
+
+    tokens (B, L, S): log p of the span's j-th token at each slot, so that the softmax over the
+    vocabulary need not be kept; lengths (B,), of each span; first_slot: the response slot that
+    tokens[:, 0] belongs to, where only the slots of the window were computed.
+    """
+    if bounds not in BOUNDS:
+        raise ValueError(f"unknown bounds {bounds!r}: use one of {', '.join(BOUNDS)}")
+    k_start, k_end = (k - first_slot for k in window)
+    room, size = tokens.shape[1:]
+    if not 0 <= k_start <= k_end < room:
+        raise ValueError(f"window {tuple(window)} does not lie in the slots {first_slot} to "
+                         f"{first_slot + room - 1}")  # fmt: skip
+    starts = torch.arange(k_start, k_end + 1, device=tokens.device)  # (W,)
+    within = torch.arange(size, device=tokens.device)  # (S,)
+    fits = starts + lengths[:, None] <= (room if bounds == "start" else k_end + 1)  # (B, W)
+    if not fits.any(1).all():
+        row = int((~fits.any(1)).nonzero()[0])
+        raise ValueError(f"row {row}: a span of {int(lengths[row])} tokens fits nowhere in window "
+                         f"{tuple(window)}: widen it, or take a shorter sentence")  # fmt: skip
+    slots = (starts[:, None] + within).clamp(max=room - 1)  # (W, S)
+    scores = tokens[:, slots, within]  # (B, W, S)
+    scores = scores.masked_fill((within >= lengths[:, None])[:, None], 0.0).sum(-1)  # (B, W)
+    best, index = scores.masked_fill(~fits, -torch.inf).max(1)
+    return best, starts[index] + first_slot
+
+
+def padded(spans, device=None):
+    """Spans of token ids as one tensor (B, S), filled up with 0, and their lengths (B,)."""
+    if not all(len(span) for span in spans):
+        raise ValueError("a span is empty: every sentence needs at least one token")
+    lengths = torch.tensor([len(span) for span in spans], device=device)
+    ids = torch.zeros(len(spans), int(lengths.max()), dtype=torch.long, device=device)
+    for row, span in zip(ids, spans):
+        row[: len(span)] = torch.as_tensor(span, device=device)
+    return ids, lengths
