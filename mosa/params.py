@@ -114,7 +114,7 @@ PROFILE = {
     "order": Order,
 }
 
-# Sections of the block `base`: how the embedded base model is trained
+# Sections of the blocks `base-<seed>`: how an embedded base model is trained
 
 
 class Architecture(Section):
@@ -150,8 +150,8 @@ BASE = {
 def section(block, name):
     """One section of params.yaml as a frozen, typed object: `section("embedded", "sampler")`.
 
-    `block` is a profile or "base". Raises ParamsError, in one line, for a missing block or
-    section, a missing or unknown key and a value of the wrong type.
+    `block` is a profile or a base model ("base-0"). Raises ParamsError, in one line, for a missing
+    block or section, a missing or unknown key and a value of the wrong type.
     """
     return _typed(_read(), block, name)
 
@@ -163,10 +163,10 @@ def validate():
     if not (isinstance(profiles, list) and profiles and all(isinstance(p, str) for p in profiles)):
         raise ParamsError("params.yaml: profiles: must be a list of profile names: [embedded]")
     for name in profiles:
-        if name == "base" or name not in _blocks(params):
+        if _is_base(name) or name not in _blocks(params):
             raise ParamsError(
                 f"params.yaml: profiles: no profile {name!r}"
-                + _choice(name, [b for b in _blocks(params) if b != "base"])
+                + _choice(name, [b for b in _blocks(params) if not _is_base(b)])
             )
     for block in _blocks(params):
         for name in {**_schema(block), **_mapping(params, block)}:
@@ -262,7 +262,11 @@ def _blocks(params):
 
 
 def _schema(block):
-    return BASE if block == "base" else PROFILE
+    return BASE if _is_base(block) else PROFILE
+
+
+def _is_base(block):
+    return block.startswith("base-")
 
 
 def _keys(model):

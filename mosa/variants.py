@@ -1,6 +1,6 @@
 """The log of base models that were tried: models/variants.json, shown by 02_base.ipynb.
 
-python -m mosa.variants FOLDER LABEL   measure one on the validation split and append its figures
+python -m mosa.variants SEED LABEL   measure models/embedded-SEED on the validation split and append
 """
 
 import json
@@ -11,12 +11,13 @@ from mosa.resume import done, fingerprint, write_json
 from mosa.validation import validate
 
 
-def log(folder: str, label: str) -> None:
+def log(seed: str, label: str) -> None:
     """Append one variant's label, recipe and figures.
 
-    The recipe is the block `base` of params.yaml as it stands; the sizes are those of the
+    The recipe is the block `base-SEED` of params.yaml as it stands; the sizes are those of the
     profile `embedded`. Only the validation split is read.
     """
+    folder = f"models/embedded-{seed}"
     data, sampler = params.section("embedded", "data"), params.section("embedded", "sampler")
     sets = suite.behaviours(data)
     requests = [row for name in data.validation for family in suite.families(data)
@@ -25,7 +26,7 @@ def log(folder: str, label: str) -> None:
     *_, figures = validate(
         models.load(folder), requests, suite.questions(data), sampler,
         params.section("embedded", "model").n_slots, "variant", weights)  # fmt: skip
-    recipe = {name: params.section("base", name).model_dump() for name in params.BASE}
+    recipe = {name: params.section(f"base-{seed}", name).model_dump() for name in params.BASE}
     path = params.ROOT / "models/variants.json"
     rows = json.loads(path.read_text("utf-8")) if path.exists() else []
     write_json(path, [*rows, {"label": label, "recipe": recipe, "figures": figures}])

@@ -29,7 +29,7 @@ GOOD = {
         "prefill": {"n": 4, "affirmative": [0], "positions": [0, 4, 8], "seed": 0},
         "order": {"n": 4, "block_lengths": [32]},
     },
-    "base": {
+    "base-0": {
         "architecture": {"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128,
                          "embedding_std": 1.0, "weight_std": 0.05},
         "facts": TRAINING, "pretraining": {**TRAINING}, "tuning": {**TRAINING},
@@ -68,7 +68,7 @@ def test_section_returns_the_values_typed_and_frozen(write):
     assert isinstance(sampler.temperature, float)  # an int is fine for a float
     with pytest.raises(ValidationError, match="frozen"):
         sampler.steps = 3
-    assert section("base", "facts").mix == {"tasks": 1.0}
+    assert section("base-0", "facts").mix == {"tasks": 1.0}
 
 
 def test_good_file_is_valid(write):
@@ -80,7 +80,7 @@ def test_good_file_is_valid(write):
     ("change", "message"),
     [
         (("tiny", "data", "n_benchmark", "4"), "tiny.data.n_benchmark: .*'4'.*without quotes"),
-        (("base", "facts", "lr", "1e-3"), "base.facts.lr: .*number.*'1e-3'.* 1.0e-3"),
+        (("base-0", "facts", "lr", "1e-3"), "base-0.facts.lr: .*number.*'1e-3'.* 1.0e-3"),
         (("tiny", "data", "n_benchmark", 4.0), "tiny.data.n_benchmark: .*integer"),
         (("tiny", "data", "n_benchmark", True), "tiny.data.n_benchmark: .*integer"),
         (("tiny", "data", "n_benchmark", 0), "tiny.data.n_benchmark: must be greater than 0"),
@@ -100,13 +100,13 @@ def test_good_file_is_valid(write):
         (("tiny", "prefill", "positions", [-1, 4]), "tiny.prefill.positions.0: .*equal to 0"),
         (("tiny", "prefill", "positions", []), "tiny.prefill.positions: "),
         (("tiny", "sampling", {}), "tiny.sampling: unknown section; did you mean 'sampler'"),
-        (("base", "tuning", "mix", {}), "base.tuning.mix: "),
+        (("base-0", "tuning", "mix", {}), "base-0.tuning.mix: "),
         (("tiny", 3), "tiny: must be a mapping; it is 3"),
         (("profiles", []), "profiles: must be a list"),
         (("profiles", "tiny"), "profiles: must be a list"),
         (("profiles", DELETE), "profiles: must be a list"),
         (("profiles", ["tinny"]), "profiles: no profile 'tinny'; did you mean 'tiny'"),
-        (("profiles", ["base"]), "profiles: no profile 'base'"),
+        (("profiles", ["base-0"]), "profiles: no profile 'base-0'"),
     ],
 )  # fmt: skip
 def test_one_line_names_the_key_and_the_cure(write, change, message):

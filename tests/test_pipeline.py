@@ -41,7 +41,7 @@ def modules():
 def stages():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     # every block, not only those that `dvc repro` runs here: the paper's stages are checked too
-    params["profiles"] = [name for name in params if name not in ("profiles", "base")]
+    params["profiles"] = [name for name in params if name != "profiles" and "base-" not in name]
     return expand(yaml.safe_load((ROOT / "dvc.yaml").read_text()), params)
 
 
