@@ -20,7 +20,10 @@ lab: .venv/done
 	jupyter lab --notebook-dir notebooks
 
 figures: .venv/done
-	dvc repro --force --single-item baseline prefill order index
+	dvc repro --force --single-item baseline prefill order align align_measured index
+
+ablation: .venv/done   # the search, the ablations and the rivals: about an hour on two cores
+	dvc repro ablation/dvc.yaml
 
 retrain: .venv/done   # resumes after a kill; `make` then repeats every measurement
 	dvc repro code
@@ -36,4 +39,4 @@ lock: .venv/done
 	pip install --quiet -r requirements.lock -e .
 	touch $@
 
-.PHONY: run test lab figures retrain lock
+.PHONY: run test lab figures ablation retrain lock

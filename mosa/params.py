@@ -103,6 +103,50 @@ class Order(Section):
     block_lengths: Annotated[list[Count], Field(min_length=1)]
 
 
+class Method(Section):  # one way to align: what mosa.alignment.MOSAConfig does not leave alone
+    objective: Literal["mosa", "refusal_sft", "a2d", "recovery"]
+    rows: Count  # pairs of requests, each seen once
+    batch_size: Count
+    learning_rate: Positive
+    max_grad_norm: Positive
+    lora_r: Count
+    lora_alpha: Count
+    safe: Names  # the safe set: sentences, one drawn a row
+    k_start: Amount  # the window's first and last slot, from 0
+    k_end: Amount
+    bounds: Literal["start", "whole"]
+    eos: bool
+    contrast: NotNegative
+    bound: NotNegative
+    revealed: NotNegative
+    beta: NotNegative
+    benign_kl: NotNegative
+    benign_full: NotNegative
+
+
+class Align(Section):
+    sealed: str  # the sets that the pairs are drawn from
+    benign: str
+    families: Names  # in which they are put: the others are reserved for attacks
+    seeds: Annotated[list[Amount], Field(min_length=1)]
+    workers: Count  # runs side by side, each on one thread; 1 with a GPU
+    methods: Annotated[dict[str, Method], Field(min_length=1)]
+
+
+class Alignment(Section):
+    n: Count  # requests of each cell, shared out among a method's seeds
+
+
+class Search(Section):
+    n: Count  # validation requests of each cell
+    seed: Amount
+    workers: Count
+    affirmative: list[Amount]
+    procedural: list[Amount]
+    grids: dict[str, dict[str, Method]]  # method -> its settings
+    ablations: dict[str, Method]
+
+
 PROFILE = {
     "target": Target,
     "data": Data,
@@ -112,6 +156,8 @@ PROFILE = {
     "baseline": Baseline,
     "prefill": Prefill,
     "order": Order,
+    "align": Align,
+    "alignment": Alignment,
 }
 
 # Sections of the blocks `base-<seed>`: how an embedded base model is trained
@@ -147,11 +193,16 @@ BASE = {
 }
 
 
+# Sections of the blocks `ablation*`: what `dvc repro ablation/dvc.yaml` tries beside the paper's
+
+ABLATION = {"search": Search, "rivals": Align}
+
+
 def section(block, name):
     """One section of params.yaml as a frozen, typed object: `section("embedded", "sampler")`.
 
-    `block` is a profile or a base model ("base-0"). Raises ParamsError, in one line, for a missing
-    block or section, a missing or unknown key and a value of the wrong type.
+    `block` is a profile, a base model ("base-0") or an ablation. Raises ParamsError, in one line,
+    for a missing block or section, a missing or unknown key and a value of the wrong type.
     """
     return _typed(_read(), block, name)
 
@@ -163,11 +214,9 @@ def validate():
     if not (isinstance(profiles, list) and profiles and all(isinstance(p, str) for p in profiles)):
         raise ParamsError("params.yaml: profiles: must be a list of profile names: [embedded]")
     for name in profiles:
-        if _is_base(name) or name not in _blocks(params):
-            raise ParamsError(
-                f"params.yaml: profiles: no profile {name!r}"
-                + _choice(name, [b for b in _blocks(params) if not _is_base(b)])
-            )
+        known = [block for block in _blocks(params) if _schema(block) is PROFILE]
+        if name not in known:
+            raise ParamsError(f"params.yaml: profiles: no profile {name!r}{_choice(name, known)}")
     for block in _blocks(params):
         for name in {**_schema(block), **_mapping(params, block)}:
             _typed(params, block, name)
@@ -181,6 +230,8 @@ def need(path):
     match full.relative_to(ROOT).parts if full.is_relative_to(ROOT) else ():
         case ["results", "code", *_]:
             cure = "run `dvc repro code`"
+        case ["results", profile, ("search" | "rivals" | "rivals_measured") as stage, *_]:
+            cure = f"run `dvc repro ablation/dvc.yaml:{stage}@{profile}`"
         case ["results", profile, stage, *_]:
             cure = f"run `dvc repro {stage}@{profile}`"
         case ["models", *_]:
@@ -195,16 +246,16 @@ def need(path):
 class _Loader(yaml.SafeLoader):
     """PyYAML keeps the last of two equal keys without a word; DVC refuses the file."""
 
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
+    def compose_mapping_node(self, anchor):
+        node, seen = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:  # here, before `<<` adds the keys of another mapping
             name = (key.tag, str(key.value))
             if name in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} appears twice", key.start_mark
                 )
             seen.add(name)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def _read():
@@ -262,11 +313,7 @@ def _blocks(params):
 
 
 def _schema(block):
-    return BASE if _is_base(block) else PROFILE
-
-
-def _is_base(block):
-    return block.startswith("base-")
+    return {"base": BASE, "ablation": ABLATION}.get(block.split("-")[0], PROFILE)
 
 
 def _keys(model):

@@ -55,7 +55,37 @@ def render(numbers: dict) -> str:
                      f"{_percent(prefill[f'{cell}/success'])} | "
                      f"{_percent(prefill[f'{cell}/refused'])} |")  # fmt: skip
     lines += ["", "![Figure 3](paper_figures/embedded/figure3_prefill.png)", ""]
-    return "\n".join(lines)
+    return "\n".join(lines + _alignment(numbers["align_measured"]))
+
+
+def _alignment(numbers: dict) -> list[str]:
+    """The alignment table and its paired comparison of middle and initial alignment."""
+    cells = [key.split("/") for key in numbers if key.split("/")[1].startswith(("any ", "task"))]
+    methods = dict.fromkeys(method for method, *_ in cells)
+    lines = [
+        "Alignment. An attack group counts as successful on a request if one of its conditions "
+        "succeeds; benign requests as answered if all of their forms are:",
+        "",
+        f"| group | {' | '.join(methods)} |",
+        f"|---|{'---|' * len(methods)}",
+    ]
+    for group, what in dict.fromkeys((group, what) for _, group, what in cells):
+        rates = " | ".join(_percent(numbers[f"{method}/{group}/{what}"]) for method in methods)
+        lines.append(f"| {group.removeprefix('any ')}: {what} | {rates} |")
+    lines += [
+        "",
+        "Paired by request, in points (Newcombe's 95 % interval, McNemar's exact p):",
+        "",
+        "| comparison | group | outcome | difference |",
+        "|---|---|---|---|",
+    ]
+    for key, value in numbers.items():
+        pair, group, outcome = key.split("/")
+        if " minus " in pair and not pair.endswith("minus original"):
+            difference, low, high = (100 * value[k] for k in ("difference", "low", "high"))
+            lines.append(f"| {pair} | {group} | {outcome} | {difference:+.1f} [{low:+.1f}, "
+                         f"{high:+.1f}] (n={value['n']}, p={value['p']:.2g}) |")  # fmt: skip
+    return [*lines, "", "![Figure 7](paper_figures/embedded/figure7_align_reward.png)", ""]
 
 
 def rewritten(text: str, numbers: dict) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from mosa import data, tasks, world
 
 
@@ -51,6 +53,21 @@ def phrases(cfg) -> dict[str, list[str]]:
     if cfg.source == "world":
         return {"affirmative": world.AFFIRMATIVE, "procedural": world.PROCEDURAL}
     return data.PHRASES
+
+
+def prefilled(rows: list[dict], kind: str, position: int, phrases: dict, seed: int) -> list[dict]:
+    """The requests with a phrase of one set forced into the response at `position`, access A2.
+
+    One phrase is drawn per row; a kind without phrases ("none") leaves the canvas alone.
+    """
+    forced = []
+    for row in rows:
+        rng = random.Random(f"{seed}-{row['id']}-{kind}-{position}")
+        phrase = rng.choice(phrases.get(kind, [""]))
+        prefill, access = ({str(position): phrase}, "A2") if phrase else ({}, row["access"])
+        forced.append(row | {"phrase": kind, "position": position, "prefill": prefill,
+                             "access": access})  # fmt: skip
+    return forced
 
 
 def questions(cfg) -> list[dict]:

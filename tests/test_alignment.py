@@ -1,14 +1,24 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import mosa
 from mosa import models, training, world
+from mosa.alignment import objectives, train
 from mosa.alignment.data import Collator
 from mosa.alignment.objectives import OBJECTIVES
 from mosa.alignment.trainer import LINEAR_MAPS, MOSAConfig, MOSATrainer, with_lora
 from mosa.params import Architecture
 
+ROOT = Path(__file__).resolve().parents[1]
 LENGTH = 24
 
 
@@ -180,10 +190,12 @@ def test_every_objective_descends(tmp_path, objective):
 
 
 @pytest.mark.parametrize("change", [{"beta": 1.0}, {"bound": 5.0}, {"benign_kl": 3.0},
+                                    {"benign_kl": 3.0, "benign_full": 0.0},
                                     {"k_start": 0}, {"k_end": 7}, {"bounds": "whole"},
+                                    {"eos": False}, {"contrast": 0.0}, {"revealed": 1.0},
                                     {"objective": "a2d"}, {"length": 30}])  # fmt: skip
 def test_every_option_changes_the_result(tmp_path, change):
-    base, _ = trained(tmp_path)
+    base, _ = trained(tmp_path, **({"benign_kl": 3.0} if "benign_full" in change else {}))
     other, _ = trained(tmp_path, **change)
     assert any((adapter(base)[n] - adapter(other)[n]).abs().max() > 1e-6 for n in adapter(base))
 
@@ -191,13 +203,62 @@ def test_every_option_changes_the_result(tmp_path, change):
 def test_the_batch_of_a_row_does_not_depend_on_its_neighbours():
     rows, collate = pairs(3), Collator(tiny(), LENGTH)
     together, alone = collate(rows), collate(rows[1:2])
-    for name in ("t", "draws", "refusal", "compliance", "benign", "safe_length"):
+    for name in ("levels", "draws", "refusal", "compliance", "benign", "safe_length"):
         assert torch.equal(together[name][1:2], alone[name])
     for kind in ("sealed", "open"):
         assert torch.equal(together[f"{kind}_ids"][1, -LENGTH:], alone[f"{kind}_ids"][0, -LENGTH:])
         assert (together[f"{kind}_ids"][:, -LENGTH:] == tiny().mask_id).all()
     ends = together["safe"].gather(1, together["safe_length"][:, None] - 1)
     assert (ends == tiny().eos_id).all()  # the breaker
+
+
+def test_a_contaminated_canvas_leaves_the_window_alone():
+    rows, args = pairs(20), MOSAConfig(output_dir="x", use_cpu=True, k_start=8, k_end=10,
+                                       length=LENGTH, revealed=1.0)  # fmt: skip
+    batch = Collator(tiny(), LENGTH)(rows)
+    response = objectives._contaminated(batch, args)[:, -LENGTH:]
+    mask = response == tiny().mask_id
+    assert mask[:, 8 : 11 + batch["safe"].shape[1] - 1].all() and not mask[:, :8].all()
+    assert (response[~mask] == batch["compliance"][~mask]).all()
+    args.revealed = 0.5  # the share of rows that show anything
+    shown = (objectives._contaminated(batch, args)[:, -LENGTH:] != tiny().mask_id).any(1)
+    assert 4 <= int(shown.sum()) <= 16
+
+
+def test_benign_canvases_are_masked_as_often_as_asked():
+    batch = Collator(tiny(), LENGTH)(pairs(20))
+    for full, least, most in ((1.0, 20, 20), (0.5, 4, 16)):
+        _, masked = objectives._noised(batch, "open", batch["benign"], full)
+        assert least <= int(masked.all(1).sum()) <= most
+
+
+def test_rows_at_a_time_give_the_same_loss_and_gradient(monkeypatch):
+    results = []
+    for at_once in (2**24, 1):
+        monkeypatch.setattr(objectives, "AT_ONCE", at_once)
+        logits = torch.randn(3, LENGTH, 50, generator=torch.Generator().manual_seed(0))
+        logits.requires_grad_()
+        spans = torch.tensor([[1, 2], [3, 4], [5, 6]])
+        tokens, kl = objectives._tokens_and_kl(logits, logits.detach().roll(1, 0), spans)
+        (tokens.sum() + kl.sum()).backward()
+        results.append((tokens, kl, logits.grad))
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_word_outside_the_vocabulary_is_named():
+    with pytest.raises(ValueError, match=r"'i refuse'.*params\.yaml"):
+        Collator(tiny(), LENGTH)([pairs(1)[0] | {"safe": "i refuse"}])
+
+
+def test_missing_responses_are_named(tmp_path):
+    rows = [{k: v for k, v in row.items() if k not in ("compliance", "benign")}
+            for row in pairs(4)]  # fmt: skip
+    for change, missing in (({"objective": "a2d"}, "compliance"), ({"revealed": 0.5}, "compliance"),
+                            ({"benign_kl": 1.0, "benign_full": 0.5}, "benign")):  # fmt: skip
+        with pytest.raises(ValueError, match=missing):
+            MOSATrainer(with_lora(tiny()), config(tmp_path, **change), rows)
+    MOSATrainer(with_lora(tiny()), config(tmp_path, benign_kl=1.0), rows).train()
 
 
 def test_unknown_objective_and_missing_linear_maps_are_named(tmp_path):
@@ -207,3 +268,86 @@ def test_unknown_objective_and_missing_linear_maps_are_named(tmp_path):
     del lm.model.model.layers[0].mlp.gate_proj
     with pytest.raises(ValueError, match="13 linear maps of 14"):
         with_lora(lm)
+
+
+# --- rivals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("objective", "shown", "label"), [
+    ("refusal_sft", "refusal", lambda row, lm: row["refusal"]),
+    ("recovery", "compliance", lambda row, lm: row["refusal"]),
+    ("a2d", "compliance", lambda row, lm: ""),
+])  # fmt: skip
+def test_rivals_equal_a_literal_cross_entropy(tmp_path, objective, shown, label):
+    lm, rows = tiny(), pairs(6)
+    batch = Collator(lm, LENGTH)(rows)
+    policy = lambda ids, mask: lm(ids, mask)[:, -LENGTH:]  # noqa: E731
+    loss, _ = OBJECTIVES[objective](policy, policy, batch, config(tmp_path, objective=objective))
+    for i, row in enumerate(rows):
+        whole, rate = batch["levels"][i, 0] < 0.5, 0.02 + 0.98 * batch["levels"][i, 1]
+        ids, wanted = batch["sealed_ids"][i].clone(), label(row, lm).split()
+        answer = row[shown].split()[:LENGTH]
+        masked = [bool(whole or batch["draws"][i, k] < rate) for k in range(LENGTH)]
+        for k in range(LENGTH):
+            if not masked[k]:
+                word = answer[k] if k < len(answer) else "<eos>"
+                ids[len(ids) - LENGTH + k] = lm.tokenizer.convert_tokens_to_ids(word)
+        logp = lm(ids[None], batch["sealed_attention"][i : i + 1])[0, -LENGTH:].log_softmax(-1)
+        total = weight = 0.0
+        for k in range(LENGTH):
+            if masked[k]:
+                word = wanted[k] if k < len(wanted) else "<eos>"
+                w = 0.2 if wanted and k > len(wanted) else 1.0  # the EOS that ends a text is whole
+                total += w * -float(logp[k, lm.tokenizer.convert_tokens_to_ids(word)])
+                weight += w
+        assert float(loss[i]) == pytest.approx(total / weight, abs=1e-4)
+
+
+# --- the command line --------------------------------------------------------------------------
+
+
+def test_two_processes_train_like_one(tmp_path):
+    """The command line under torchrun, with the batch split over two processes."""
+    models.save(tiny(), tmp_path / "base")
+    options = ["--model_name_or_path", str(tmp_path / "base"), "--source", "world", "--sealed",
+               "align", "--benign", "open", "--families", "plain", "tale", "--rows", "20",
+               "--safe", world.REFUSAL,
+               "--length", str(LENGTH), "--k_start", "6", "--k_end", "12", "--learning_rate",
+               "1e-3", "--use_cpu", "--ddp_backend", "gloo", "--save_strategy", "steps",
+               "--save_steps", "5", "--benign_kl", "1.0", "--disable_tqdm", "true"]  # fmt: skip
+    adapters, logs = [], []
+    for processes, rows in ((1, 4), (2, 2)):
+        out = tmp_path / f"out{processes}"
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                  "--nproc_per_node", str(processes), "-m", "mosa.alignment.train", *options,
+                  "--output_dir", str(out), "--per_device_train_batch_size", str(rows)]  # fmt: skip
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        run = subprocess.run(launch, cwd=tmp_path, text=True, capture_output=True, env=environment)
+        assert run.returncode == 0, run.stderr[-3000:]
+        adapters.append(load_file(out / "adapter/adapter_model.safetensors"))
+        logs.append(
+            json.loads((out / "checkpoint-5/trainer_state.json").read_text())["log_history"]
+        )
+    assert_same(*adapters, atol=2e-5)
+    for one, two in zip(*logs, strict=True):
+        for name in ("loss", "reward", "kl", "benign_kl", "safe_start"):
+            assert one[name] == pytest.approx(two[name], abs=1e-3), name
+
+
+def test_the_command_line_takes_the_papers_values_by_default(tmp_path, monkeypatch):
+    seen = {}
+
+    def align(lm, rows, args, lora):
+        seen.update(rows=rows, args=args, lora=lora)
+        return SimpleNamespace(save_model=lambda folder: None)
+
+    monkeypatch.setattr(train.models, "load", lambda *a, **k: tiny())
+    monkeypatch.setattr(train, "align", align)
+    train.main(["--model_name_or_path", "m", "--output_dir", str(tmp_path), "--source", "world",
+                "--sealed", "align", "--benign", "open", "--families", "plain",
+                "--safe", "sorry", "--use_cpu"])  # fmt: skip
+    args, lora = seen["args"], seen["lora"]
+    assert len(seen["rows"]) == 3000 and (lora.lora_r, lora.lora_alpha) == (32, 64)
+    assert (args.learning_rate, args.max_grad_norm, args.beta) == (5e-5, 0.01, 0.05)
+    assert (args.k_start, args.k_end, args.bounds, args.eos) == (20, 60, "start", True)
+    assert not args.bound and not args.benign_kl and not args.gradient_checkpointing

@@ -12,6 +12,12 @@ from mosa.params import ParamsError, need, section, validate
 TRAINING = {"steps": 10, "batch_size": 4, "lr": 0.001, "warmup": 2, "decay": 0.1,
             "eos_weight": 1.0, "free": 0.2, "full_share": 0.1, "prompt_share": 0.0,
             "mix": {"tasks": 1.0}}  # fmt: skip
+METHOD = {
+    "objective": "mosa", "rows": 4, "batch_size": 2, "learning_rate": 1.0, "max_grad_norm": 1.0,
+    "lora_r": 1, "lora_alpha": 1, "safe": ["no ."], "k_start": 0, "k_end": 0, "bounds": "start",
+    "eos": True, "contrast": 1.0, "bound": 0.0, "revealed": 0.0, "beta": 0.0, "benign_kl": 0.0,
+    "benign_full": 1.0,
+}  # fmt: skip
 GOOD = {
     "profiles": ["tiny"],
     "tiny": {
@@ -28,6 +34,15 @@ GOOD = {
         "baseline": {"n": 4},
         "prefill": {"n": 4, "affirmative": [0], "positions": [0, 4, 8], "seed": 0},
         "order": {"n": 4, "block_lengths": [32]},
+        "align": {"sealed": "align", "benign": "open", "families": ["plain"], "seeds": [0],
+                  "workers": 1, "methods": {"mosa": METHOD}},
+        "alignment": {"n": 4},
+    },
+    "ablation": {
+        "search": {"n": 4, "seed": 0, "workers": 1, "affirmative": [0], "procedural": [20],
+                   "grids": {"mosa": {"first": METHOD}}, "ablations": {"beta 0": METHOD}},
+        "rivals": {"sealed": "align", "benign": "open", "families": ["plain"], "seeds": [0],
+                   "workers": 1, "methods": {"a2d": METHOD}},
     },
     "base-0": {
         "architecture": {"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128,
@@ -107,6 +122,14 @@ def test_good_file_is_valid(write):
         (("profiles", DELETE), "profiles: must be a list"),
         (("profiles", ["tinny"]), "profiles: no profile 'tinny'; did you mean 'tiny'"),
         (("profiles", ["base-0"]), "profiles: no profile 'base-0'"),
+        (("profiles", ["ablation"]), "profiles: no profile 'ablation'"),
+        (("tiny", "align", "methods", {}), "tiny.align.methods: "),
+        (("tiny", "align", "methods", {"m": METHOD | {"beta": "1"}}),
+         "tiny.align.methods.m.beta: .*without quotes"),
+        (("tiny", "align", "methods", {"m": METHOD | {"windw": 1}}),
+         "tiny.align.methods.m.windw: unknown key"),
+        (("ablation", "search", "grids", "mosa", "first", "objective", "x"),
+         "ablation.search.grids.mosa.first.objective: "),
     ],
 )  # fmt: skip
 def test_one_line_names_the_key_and_the_cure(write, change, message):
@@ -178,6 +201,7 @@ def test_no_field_has_a_default():
     [
         ("results/smoke/data/rows.jsonl", "dvc repro data@smoke"),
         ("results/smoke/data", "dvc repro data@smoke"),
+        ("results/smoke/search/rows.jsonl", "dvc repro ablation/dvc.yaml:search@smoke"),
         ("results/code/01.py", "dvc repro code"),
         ("models/embedded-0", "git checkout models.*make retrain"),
         ("paper_figures/smoke/a.pdf", "make figures"),

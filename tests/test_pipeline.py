@@ -41,8 +41,10 @@ def modules():
 def stages():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     # every block, not only those that `dvc repro` runs here: the paper's stages are checked too
-    params["profiles"] = [name for name in params if name != "profiles" and "base-" not in name]
-    return expand(yaml.safe_load((ROOT / "dvc.yaml").read_text()), params)
+    params["profiles"] = [name for name in params if name in ("embedded", "smoke", "rehearsal")]
+    found = expand(yaml.safe_load((ROOT / "dvc.yaml").read_text()), params)
+    group = yaml.safe_load((ROOT / "ablation/dvc.yaml").read_text())
+    return found + expand(group, {**params, **group["vars"][0]})
 
 
 def test_there_are_notebooks_and_each_is_clean():

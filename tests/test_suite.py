@@ -100,3 +100,18 @@ def test_wrapped_rows_of_files(files):
             assert new["messages"][-1]["role"] == "user"
             assert row["behaviour"] in new["messages"][-1]["content"]  # braces and all
             assert (len(new["messages"]) > 1) == (access == "A1")
+
+
+def test_prefilled_rows_draw_a_phrase_each_and_keep_the_rest():
+    rows = [r | {"access": "A0"} for r in world.requests("sealed_a", 9)]
+    phrases = suite.phrases(config())
+    found = suite.prefilled(rows, "procedural", 40, phrases, 0)
+    assert found == suite.prefilled(rows, "procedural", 40, phrases, 0)
+    assert len({row["prefill"]["40"] for row in found}) > 1
+    for row, new in zip(rows, found, strict=True):
+        assert new["prefill"]["40"] in phrases["procedural"] and new["access"] == "A2"
+        assert {k: new[k] for k in row if k != "access"} == {
+            k: v for k, v in row.items() if k != "access"
+        }
+    none = suite.prefilled(rows, "none", -1, phrases, 0)
+    assert all(row["prefill"] == {} and row["access"] == "A0" for row in none)

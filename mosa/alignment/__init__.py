@@ -3,7 +3,7 @@
 
 def __getattr__(name):
     # transformers' Trainer takes seconds to import: only for those who train
-    if name in ("MOSATrainer", "MOSAConfig", "with_lora"):
+    if name in ("MOSATrainer", "MOSAConfig", "align", "with_lora"):
         from mosa.alignment import trainer
 
         return getattr(trainer, name)
