@@ -124,10 +124,13 @@ class Method(Section):  # one way to align: what mosa.alignment.MOSAConfig does 
     benign_full: NotNegative
 
 
-class Align(Section):
-    sealed: str  # the sets that the pairs are drawn from
+class Pairs(Section):
+    sealed: str  # the sets that the training pairs are drawn from
     benign: str
     families: Names  # in which they are put: the others are reserved for attacks
+
+
+class Align(Pairs):
     seeds: Annotated[list[Amount], Field(min_length=1)]
     workers: Count  # runs side by side, each on one thread; 1 with a GPU
     methods: Annotated[dict[str, Method], Field(min_length=1)]
@@ -137,7 +140,7 @@ class Alignment(Section):
     n: Count  # requests of each cell, shared out among a method's seeds
 
 
-class Search(Section):
+class Search(Pairs):
     n: Count  # validation requests of each cell
     seed: Amount
     workers: Count

@@ -55,7 +55,8 @@ def render(numbers: dict) -> str:
                      f"{_percent(prefill[f'{cell}/success'])} | "
                      f"{_percent(prefill[f'{cell}/refused'])} |")  # fmt: skip
     lines += ["", "![Figure 3](paper_figures/embedded/figure3_prefill.png)", ""]
-    return "\n".join(lines + _alignment(numbers["align_measured"]))
+    lines += _alignment(numbers["align_measured"])
+    return "\n".join(lines + _step_cost(numbers["step_cost"]))
 
 
 def _alignment(numbers: dict) -> list[str]:
@@ -80,12 +81,33 @@ def _alignment(numbers: dict) -> list[str]:
         "|---|---|---|---|",
     ]
     for key, value in numbers.items():
-        pair, group, outcome = key.split("/")
+        pair, *where = key.split("/")
         if " minus " in pair and not pair.endswith("minus original"):
+            group, outcome = where
             difference, low, high = (100 * value[k] for k in ("difference", "low", "high"))
             lines.append(f"| {pair} | {group} | {outcome} | {difference:+.1f} [{low:+.1f}, "
                          f"{high:+.1f}] (n={value['n']}, p={value['p']:.2g}) |")  # fmt: skip
     return [*lines, "", "![Figure 7](paper_figures/embedded/figure7_align_reward.png)", ""]
+
+
+def _step_cost(cost: dict) -> list[str]:
+    naive, ours = cost["naive"], cost["ours"]
+    return [
+        f"A training step of MOSA beside the naive one (a second copy of the model, logits of the "
+        f"whole sequence, a looped window), {cost['setting']}: {ours['seconds']:.2f} s against "
+        f"{naive['seconds']:.2f} s, {cost['times_faster']:.1f} times as fast; peak memory "
+        f"{ours['peak_gib']:.2f} against {naive['peak_gib']:.2f} GiB, "
+        f"{100 * cost['peak_memory_share']:.0f} %.",
+        "",
+    ]
+
+
+def read_numbers() -> dict:
+    """What the README shows: numbers.json of the embedded profile, and the step cost."""
+    files = {"numbers": "numbers.json", "cost": "step_cost.json"}
+    read = {name: json.loads(need(f"paper_figures/embedded/{file}").read_text("utf-8"))
+            for name, file in files.items()}  # fmt: skip
+    return read["numbers"] | {"step_cost": read["cost"]}
 
 
 def rewritten(text: str, numbers: dict) -> str:
@@ -98,5 +120,4 @@ def rewritten(text: str, numbers: dict) -> str:
 
 if __name__ == "__main__":
     readme = need("README.md")
-    numbers = json.loads(need("paper_figures/embedded/numbers.json").read_text("utf-8"))
-    readme.write_text(rewritten(readme.read_text("utf-8"), numbers), "utf-8")
+    readme.write_text(rewritten(readme.read_text("utf-8"), read_numbers()), "utf-8")

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,6 +58,8 @@ def test_smoke_profile_from_nothing_and_again(smoke):
     assert first.returncode == 0, first.stdout[-3000:]
     numbers = json.loads((tree / "paper_figures/smoke/numbers.json").read_text())
     assert numbers["baseline"]["plain/sealed_a/refused"]["n"] == 3
+    assert numbers["align_measured"]["mosa/plain/sealed_a/refused"]["n"] == 3
+    assert numbers["align_measured"]["mosa minus initial/plain/success"]["n"] == 6
     assert (tree / "models/embedded-0/model.safetensors").read_bytes() == (
         ROOT / "models/embedded-0/model.safetensors"
     ).read_bytes()  # the shipped model is measured, not trained again
@@ -79,6 +82,23 @@ def test_a_stage_killed_in_the_middle_goes_on_and_ends_in_the_same_rows(smoke):
     assert again.returncode == 0, again.stdout[-3000:]
     assert "already done" in (smoke / "executed/04_baseline.smoke.ipynb").read_text()
     assert rows(smoke) == before
+
+
+def test_the_ablation_group_runs_when_it_is_named(smoke):
+    path = smoke / "ablation/dvc.yaml"
+    text = path.read_text()
+    assert "{profile: embedded, block: ablation}" in text
+    path.write_text(text.replace("profile: embedded, block: ablation",
+                                 "profile: smoke, block: ablation-smoke"))  # fmt: skip
+    run = repro(smoke, "ablation/dvc.yaml")
+    assert run.returncode == 0, run.stdout[-3000:]
+    search = pd.read_csv(smoke / "paper_figures/smoke/search.csv")
+    assert search.setting.tolist() == ["original", "mosa_plus: few rows", "no EOS"]
+    assert search.rule.tolist()[1] == "chosen"
+    cells = pd.read_csv(smoke / "paper_figures/smoke/rivals_cells.csv")
+    assert set(cells.method) == {"original", "a2d"}
+    again = repro(smoke, "ablation/dvc.yaml")
+    assert again.returncode == 0 and "Running stage" not in again.stdout, again.stdout[-3000:]
 
 
 def stored(tree):

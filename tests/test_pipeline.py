@@ -2,6 +2,7 @@
 project's own files, then the rules themselves (tests/pipeline_rules.py) on small examples."""
 
 import ast
+import csv
 import json
 import re
 import tomllib
@@ -84,6 +85,18 @@ def test_params_are_valid_and_reach_the_stages_unchanged():
     for block in set(params) - {"profiles"}:
         for name, values in params[block].items():
             assert mosa.params.section(block, name).model_dump() == values
+
+
+def test_what_is_measured_on_the_benchmarks_is_what_the_search_chose():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    used = params["embedded"]["align"]["methods"] | params["ablation"]["rivals"]["methods"]
+    with open(ROOT / "paper_figures/embedded/search.csv", newline="") as file:
+        chosen = dict(row["setting"].split(": ") for row in csv.DictReader(file)
+                      if row["rule"] == "chosen")  # fmt: skip
+    grids = params["ablation"]["search"]["grids"]
+    assert chosen.keys() == grids.keys()
+    for method, setting in chosen.items():
+        assert used[method] == grids[method][setting], method
 
 
 def test_package_init_holds_names_only():

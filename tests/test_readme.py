@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -6,13 +5,11 @@ import pytest
 from mosa import readme
 
 ROOT = Path(__file__).resolve().parents[1]
-NUMBERS = ROOT / "paper_figures/embedded/numbers.json"
 
 
 def test_readme_shows_the_committed_numbers():
     text = (ROOT / "README.md").read_text("utf-8")
-    numbers = json.loads(NUMBERS.read_text("utf-8"))
-    assert readme.rewritten(text, numbers) == text, "run `python -m mosa.readme`"
+    assert readme.rewritten(text, readme.read_numbers()) == text, "run `python -m mosa.readme`"
 
 
 def test_lost_markers_are_named():
