@@ -147,7 +147,7 @@ class Search(Pairs):
     affirmative: list[Amount]
     procedural: list[Amount]
     grids: dict[str, dict[str, Method]]  # method -> its settings
-    ablations: dict[str, Method]
+    ablations: dict[str, dict[str, Method]]  # setting -> what changes one thing of it
 
 
 PROFILE = {

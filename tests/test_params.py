@@ -41,7 +41,8 @@ GOOD = {
     "ablation": {
         "search": {"sealed": "align", "benign": "open", "families": ["plain"], "n": 4, "seed": 0,
                    "workers": 1, "affirmative": [0], "procedural": [20],
-                   "grids": {"mosa": {"first": METHOD}}, "ablations": {"beta 0": METHOD}},
+                   "grids": {"mosa": {"first": METHOD}},
+                   "ablations": {"mosa: first": {"beta 0": METHOD}}},
         "rivals": {"sealed": "align", "benign": "open", "families": ["plain"], "seeds": [0],
                    "workers": 1, "methods": {"a2d": METHOD}},
     },

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def run_all(jobs, stage, workers):
 
 
 def _run(job, stage):
-    key = fingerprint(job, *CODE)
+    key = fingerprint(replace(job, label=""), *CODE)
     folder = ROOT / ".scratch" / stage / key
     if not (folder / "log.json").exists():
         settings = {RENAMED.get(name, name): value
