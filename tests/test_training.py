@@ -10,7 +10,7 @@ from mosa import params, tasks, training, validation, world
 from mosa.models import DiffusionLM
 from mosa.training import KINDS, rate
 
-BASE = {name: params.section("base", name) for name in ("architecture", "facts")}
+BASE = {name: params.section("base-0", name) for name in ("architecture", "facts")}
 
 ROLES = ["user", "assistant", "user"]
 
