@@ -22,7 +22,7 @@ lab: .venv/done
 figures: .venv/done
 	dvc repro --force --single-item baseline prefill order align align_measured index
 
-ablation: .venv/done   # the search, the ablations and the rivals: about an hour on two cores
+ablation: .venv/done   # the search, the ablations and the rivals: more than an hour on two cores
 	dvc repro ablation/dvc.yaml
 
 retrain: .venv/done   # resumes after a kill; `make` then repeats every measurement
