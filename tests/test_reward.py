@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mosa.alignment.reward import BOUNDS, best_start, windowed_max_loglik
+from mosa.alignment.reward import BOUNDS, windowed_max_loglik
 
 VOCABULARY, LENGTH = 7, 12
 
@@ -67,16 +67,6 @@ def test_gradient_is_that_of_finite_differences(bounds):
         return windowed_max_loglik(logits.log_softmax(-1), [[1, 2], [3]], (2, 9), bounds)[0]
 
     assert torch.autograd.gradcheck(score, logits)
-
-
-def test_slots_of_the_window_alone_give_the_same():
-    logprobs, spans = random_logprobs(4), [[1, 2], [0], [3, 3, 3], [5]]
-    best, start = windowed_max_loglik(logprobs, spans, (4, 7))
-    ids = torch.tensor([[1, 2, 0], [0, 0, 0], [3, 3, 3], [5, 0, 0]])
-    some = logprobs[:, 4:10].gather(2, ids[:, None].expand(-1, 6, -1))
-    lengths = torch.tensor([2, 1, 3, 1])
-    best_too, start_too = best_start(some, lengths, (4, 7), first_slot=4)
-    assert torch.equal(best, best_too) and torch.equal(start, start_too)
 
 
 @pytest.mark.parametrize(

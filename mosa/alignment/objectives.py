@@ -8,12 +8,11 @@ of per-row numbers (B,) for the log.
 
 import torch
 import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
 
 from mosa.alignment.reward import best_start
 
-# Logits that are turned to fp32 probabilities at a time: one row at LLaDA's vocabulary, a whole
-# batch at the embedded model's.
+# More logits than this take `_Slots`: any batch at LLaDA's vocabulary, none at the embedded
+# model's, where autograd does as well.
 AT_ONCE = 2**24
 
 
@@ -106,7 +105,7 @@ def keep(policy, reference, batch, args):
     logits = policy(ids, batch["open_attention"])
     with torch.no_grad():
         frozen = reference(ids, batch["open_attention"])
-    kl = _by_rows(_kl_to_frozen, logits, frozen)  # (B, L)
+    kl = _kl_to_frozen(logits, frozen)  # (B, L)
     return (kl * masked).sum(1) / masked.sum(1).clamp_min(1)
 
 
@@ -135,32 +134,67 @@ def _contaminated(batch, args):
     return ids
 
 
-def _by_rows(function, *tensors):
-    """`function` of some rows at a time, recomputed in the backward pass: the fp32 softmax of a
-    whole batch at a vocabulary of 126,464 would be the largest tensors of the step."""
-    rows = max(1, AT_ONCE // tensors[0][0].numel())
-    if rows >= len(tensors[0]):
-        return function(*tensors)
-    parts = [checkpoint(function, *part, use_reentrant=False)
-             for part in zip(*(t.split(rows) for t in tensors))]  # fmt: skip
-    if isinstance(parts[0], tuple):
-        return tuple(torch.cat(part) for part in zip(*parts))
-    return torch.cat(parts)
-
-
 def _tokens_and_kl(logits, frozen, spans):
     """Log-probabilities (B, L, S) of the spans' tokens at every slot, and KL(policy || frozen)
     summed over slots, (B,)."""
-
-    def some(logits, frozen, spans):
-        policy, frozen = logits.float().log_softmax(-1), frozen.float().log_softmax(-1)
-        tokens = policy.gather(2, spans[:, None].expand(-1, policy.shape[1], -1))
-        return tokens, (policy.exp() * (policy - frozen)).sum((1, 2))
-
-    return _by_rows(some, logits, frozen, spans)
+    if logits.numel() > AT_ONCE:
+        tokens, kl = _Slots.apply(logits, frozen, spans, True)
+        return tokens, kl.sum(1)
+    policy, frozen = logits.float().log_softmax(-1), frozen.float().log_softmax(-1)
+    tokens = policy.gather(2, spans[:, None].expand(-1, policy.shape[1], -1))
+    return tokens, (policy.exp() * (policy - frozen)).sum((1, 2))
 
 
 def _kl_to_frozen(logits, frozen):
     """KL(frozen || policy) of every slot, (B, L)."""
+    if logits.numel() > AT_ONCE:
+        no_spans = torch.empty(len(logits), 0, dtype=torch.long, device=logits.device)
+        return _Slots.apply(logits, frozen, no_spans, False)[1]
     policy, frozen = logits.float().log_softmax(-1), frozen.float().log_softmax(-1)
     return (frozen.exp() * (frozen - policy)).sum(-1)
+
+
+class _Slots(torch.autograd.Function):
+    """Both of the above for large vocabularies, some slots at a time, with gradients by hand.
+
+    logits, frozen (B, L, V), spans (B, S) -> log p of the spans' tokens (B, L, S) and the KL of
+    every slot (B, L); `own`: KL(policy || frozen), else KL(frozen || policy). Autograd would keep
+    or repeat several fp32 tensors of (B, L, V). This keeps one, the slope of the KL, in the place
+    of `frozen`, which is overwritten; and only the best starts' slots have a gradient by tokens.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, frozen, spans, own):
+        tokens = torch.empty(*logits.shape[:2], spans.shape[1], device=logits.device)
+        kl = torch.empty(logits.shape[:2], device=logits.device)
+        at_once = AT_ONCE // 32 if logits.device.type == "cpu" else AT_ONCE  # 2 MB: a CPU's cache
+        some = max(1, at_once // logits.shape[2])  # slots
+        for row, span in enumerate(spans):
+            for first in range(0, logits.shape[1], some):
+                part = row, slice(first, first + some)
+                p = logits[part].float().log_softmax(-1)  # (n, V)
+                q = frozen[part].float().log_softmax(-1)
+                tokens[part] = p[:, span]
+                if own:  # d KL / d logits = p * (log p - log q - KL)
+                    ratio = q.neg_().add_(p)
+                    p.exp_()
+                    kl[part] = torch.linalg.vecdot(p, ratio)
+                    slope = ratio.sub_(kl[part][:, None]).mul_(p)
+                else:  # p - q
+                    log_p, log_q, q, p = p, q, q.exp(), p.exp()
+                    kl[part] = torch.linalg.vecdot(q, log_q.sub_(log_p))
+                    slope = p.sub_(q)
+                frozen[part] = slope
+        ctx.save_for_backward(logits, frozen, spans)
+        return tokens, kl
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, by_tokens, by_kl):
+        logits, slope, spans = ctx.saved_tensors
+        gradient = slope * by_kl[..., None].to(slope.dtype)
+        for row, slot in by_tokens.any(-1).nonzero().tolist():
+            d = by_tokens[row, slot]  # (S,)
+            more = logits[row, slot].float().softmax(-1) * -d.sum()
+            gradient[row, slot] += more.index_add_(0, spans[row], d).to(gradient.dtype)
+        return gradient, None, None, None

@@ -27,20 +27,19 @@ def windowed_max_loglik(logprobs, spans, window, bounds="start"):
     return best_start(tokens, lengths, window, bounds)
 
 
-def best_start(tokens, lengths, window, bounds="start", first_slot=0):
+def best_start(tokens, lengths, window, bounds="start"):
     """The same from the log-probabilities of the span's own tokens.
 
     tokens (B, L, S): log p of the span's j-th token at each slot, so that the softmax over the
-    vocabulary need not be kept; lengths (B,), of each span; first_slot: the response slot that
-    tokens[:, 0] belongs to, where only the slots of the window were computed.
+    vocabulary need not be kept; lengths (B,), of each span.
     """
     if bounds not in BOUNDS:
         raise ValueError(f"unknown bounds {bounds!r}: use one of {', '.join(BOUNDS)}")
-    k_start, k_end = (k - first_slot for k in window)
+    k_start, k_end = window
     room, size = tokens.shape[1:]
     if not 0 <= k_start <= k_end < room:
-        raise ValueError(f"window {tuple(window)} does not lie in the slots {first_slot} to "
-                         f"{first_slot + room - 1}")  # fmt: skip
+        raise ValueError(f"window {tuple(window)} does not lie in the slots 0 to "
+                         f"{room - 1}")  # fmt: skip
     starts = torch.arange(k_start, k_end + 1, device=tokens.device)  # (W,)
     within = torch.arange(size, device=tokens.device)  # (S,)
     fits = starts + lengths[:, None] <= (room if bounds == "start" else k_end + 1)  # (B, W)
@@ -52,7 +51,7 @@ def best_start(tokens, lengths, window, bounds="start", first_slot=0):
     scores = tokens[:, slots, within]  # (B, W, S)
     scores = scores.masked_fill((within >= lengths[:, None])[:, None], 0.0).sum(-1)  # (B, W)
     best, index = scores.masked_fill(~fits, -torch.inf).max(1)
-    return best, starts[index] + first_slot
+    return best, starts[index]
 
 
 def padded(spans, device=None):
