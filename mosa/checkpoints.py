@@ -105,18 +105,18 @@ def read_config(path):
         ids = DREAM_IDS
         fields = _translate(raw, DREAM_CONFIG, DREAM_FIXED, path)
         fields |= {"model_type": "qwen2", "logit_shift": 1}
-    elif kind in NATIVE and raw.get("is_causal") is False:
+    elif kind in NATIVE and isinstance(raw.get("is_causal"), bool):  # written by mosa.models.save
         fields = dict(raw)
     else:
         raise ValueError(
             f"{path}: model_type {kind!r} is no masked diffusion model known here; use LLaDA, "
-            "MMaDA, Dream, or a folder written by mosa.models.save (is_causal false)"
+            "MMaDA, Dream, or a folder written by mosa.models.save"
         )
     for key in ("mask_token_id", "eos_token_id", "pad_token_id"):
         fields[key] = ids.get(key) if raw.get(key) is None else raw[key]
         if fields[key] is None or not 0 <= fields[key] < fields["vocab_size"]:
             raise ValueError(f"{path}: {key} must be an id of the vocabulary, not {fields[key]}")
-    fields = {"logit_shift": 0, **fields, "is_causal": False, "use_cache": False}
+    fields = {"logit_shift": 0, "is_causal": False, **fields, "use_cache": False}
     return NATIVE[fields.pop("model_type")].config_class(**fields), file_name
 
 

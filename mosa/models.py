@@ -52,7 +52,8 @@ class DiffusionLM:
     mask_id: int
     eos_id: int
     pad_id: int
-    logit_shift: int = 0  # the module's logits at i are for token i + logit_shift; 1 for Dream
+    # the module's logits at i are for token i + logit_shift; 1 for Dream and the causal twin
+    logit_shift: int = 0
 
     @property
     def device(self):
@@ -70,6 +71,14 @@ class DiffusionLM:
         if self.logit_shift:
             logits = torch.cat([logits[:, :1], logits[:, :-1]], dim=1)
         return logits
+
+    def at(self, positions, **inputs):
+        """Logits (B, n, V) of the tokens at n positions only; the head is applied nowhere else.
+
+        inputs: input_ids (B, T) or inputs_embeds (B, T, d), and attention_mask.
+        """
+        keep = torch.as_tensor(positions, device=self.device) - self.logit_shift
+        return self.model(logits_to_keep=keep.clamp_min(0), **inputs).logits
 
     def canvas(self, prompts, length=128, prefill=None):
         """Prompts followed by `length` response slots, masked except where prefilled.
@@ -208,8 +217,9 @@ def save(lm, folder):
     config = lm.model.config.to_dict() | {
         "architectures": [type(lm.model).__name__],
         "dtype": str(lm.model.dtype).removeprefix("torch."),
-        **{"is_causal": False, "use_cache": False, "logit_shift": lm.logit_shift},
-        **{"mask_token_id": lm.mask_id, "eos_token_id": lm.eos_id, "pad_token_id": lm.pad_id},
+        **{"is_causal": lm.model.config.is_causal, "use_cache": False},
+        **{"logit_shift": lm.logit_shift, "mask_token_id": lm.mask_id},
+        **{"eos_token_id": lm.eos_id, "pad_token_id": lm.pad_id},
     }
     del config["transformers_version"]  # an upgrade should not change the file's hash
     folder.mkdir(parents=True, exist_ok=True)

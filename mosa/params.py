@@ -173,6 +173,8 @@ class Architecture(Section):
     intermediate_size: Count
     embedding_std: Positive
     weight_std: Positive
+    causal: bool  # true: the autoregressive twin
+    seed: Amount
 
 
 class Training(Section):

@@ -19,6 +19,7 @@ import math
 import os
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def fingerprint(*parts):
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def resumable_map(function, chunks, stage, key, label):
+def resumable_map(function, chunks, stage, key, label, workers=1):
     """All rows of `function(chunk) -> list[dict]` over the chunks, in order, each chunk once.
 
     A chunk finished by an earlier, killed run with the same stage and key is read back. For the
@@ -48,22 +49,25 @@ def resumable_map(function, chunks, stage, key, label):
     the chunk, not in a generator that runs on. Rows come back as JSON gives them (a tuple is a
     list), whether fresh or read back. Chunks must be a sequence of JSON-able items; a stored chunk
     is used only if it is the same one, so a changed batch size computes its chunks afresh.
+    `workers` threads take chunks side by side; rows are kept in order, one chunk at a time.
     """
     prints = [fingerprint(chunk) for chunk in chunks]
-    rows = []
     with Finished(stage, key) as finished:
         n = finished.open(prints)
         if n:
             print(f"{label}: {n} of {len(chunks)} already done")
         # mininterval: every refresh is a line of the executed notebook
         progress = tqdm(total=len(chunks), initial=n, desc=label, mininterval=10, file=sys.stderr)
-        with progress:
-            for i, chunk in enumerate(chunks):
-                if i < n:
-                    rows += finished.rows[i]
-                else:
-                    rows += finished.append(prints[i], function(chunk))
+        rows = sum(finished.rows, [])
+        with progress, ThreadPoolExecutor(workers) as pool:
+            futures = [pool.submit(function, chunk) for chunk in chunks[n:]]
+            try:
+                for chunk, future in zip(prints[n:], futures, strict=True):
+                    rows += finished.append(chunk, future.result())
                     progress.update()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # else the chunks after an error go on
+                raise
     return rows
 
 

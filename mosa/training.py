@@ -55,6 +55,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 def new_model(architecture, tokenizer, seed: int) -> LlamaForCausalLM:
     """A randomly initialised model of LLaDA's architecture (bidirectional Llama, untied head).
 
+    `architecture.causal` makes it the autoregressive twin: the same model, looking back only.
+
     Embeddings start at the scale of a normalised residual stream: with transformers' 0.02
     everywhere the attention's mean drowned them, and after 4,000 steps the model wrote fluent
     answers about the wrong item (steps right 7 %, chance 3 %). The head starts as the embeddings,
@@ -65,7 +67,8 @@ def new_model(architecture, tokenizer, seed: int) -> LlamaForCausalLM:
         vocab_size=len(tokenizer), hidden_size=architecture.hidden_size,
         num_hidden_layers=architecture.layers, num_attention_heads=architecture.heads,
         num_key_value_heads=architecture.heads, intermediate_size=architecture.intermediate_size,
-        max_position_embeddings=512, tie_word_embeddings=False, use_cache=False, is_causal=False,
+        max_position_embeddings=512, tie_word_embeddings=False, use_cache=False,
+        is_causal=architecture.causal, logit_shift=int(architecture.causal),
         pad_token_id=None, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
         mask_token_id=tokenizer.mask_token_id)  # fmt: skip
     model = LlamaForCausalLM(config)
@@ -178,7 +181,8 @@ def draw_kinds(phase, rng: random.Random) -> list[str]:
 
 
 def loss(model, tokenizer, phase, rng: random.Random, generator: torch.Generator) -> torch.Tensor:
-    """Masked cross-entropy of one fresh batch, averaged over masked tokens.
+    """Masked cross-entropy of one fresh batch, averaged over masked tokens; for a causal model the
+    cross-entropy of every next token.
 
     Uniform weight rather than 1/t: trials with 1/t over-refused after the same number of steps.
     The EOS that ends a text counts fully, the EOS that fill the response count `eos_weight`.
@@ -195,6 +199,10 @@ def loss(model, tokenizer, phase, rng: random.Random, generator: torch.Generator
     eos = tokenizer.eos_token_id
     filler = (ids == eos) & (ids.roll(1, dims=1) == eos)
     weights = torch.where(filler, phase.eos_weight, 1.0)
+    if model.config.is_causal:  # the same texts and weights; nothing is masked
+        logits = model(input_ids=ids, attention_mask=attention).logits[:, :-1]
+        ids, masked, weights = ids[:, 1:], maskable[:, 1:], weights[:, 1:]
+        return masked_cross_entropy(logits, ids, masked, weights=weights, weighting="uniform")
     logits = model(input_ids=noised, attention_mask=attention).logits
     return masked_cross_entropy(logits, ids, masked, weights=weights, weighting="uniform")
 

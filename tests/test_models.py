@@ -283,7 +283,7 @@ def test_only_safetensors_are_read(copy):
     ("change", "message"),
     [
         ({"model_type": "gpt2", "architectures": None}, "model_type 'gpt2' is no masked diffusion"),
-        ({"model_type": "llama", "architectures": None}, "is_causal false"),
+        ({"model_type": "llama", "architectures": None}, "written by"),
         ({"alibi": True}, "alibi is True, only False"),
         ({"d_model": None, "n_heads": None}, "lacks d_model, n_heads"),
         ({"mask_token_id": VOCAB}, "mask_token_id must be an id of the vocabulary, not 264"),

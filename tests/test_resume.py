@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -133,6 +134,25 @@ def test_progress_goes_to_stderr_and_is_brief(capsys):
     assert "working" in captured.err and captured.err.count("\r") < 5
 
 
+def test_chunks_side_by_side_come_back_in_order_and_stop_at_an_error(root):
+    def late(chunk):  # the first chunk is the last to end
+        time.sleep(0.2 if chunk == CHUNKS[0] else 0)
+        return Work()(chunk)
+
+    assert resumable_map(late, CHUNKS, "s", "k", "working", workers=3) == EXPECTED
+
+    def failing(chunk):
+        if chunk == CHUNKS[1]:
+            raise RuntimeError("at one")
+        return late(chunk)
+
+    with pytest.raises(RuntimeError, match="at one"):
+        resumable_map(failing, CHUNKS, "s", "k2", "working", workers=2)
+    work = Work()
+    assert resumable_map(work, CHUNKS, "s", "k2", "working") == EXPECTED
+    assert work.calls == CHUNKS[1:]  # what came before the error was kept
+
+
 def test_kill_minus_nine_loses_at_most_the_chunk_in_hand(root):
     script = f"""
 import time
@@ -144,6 +164,7 @@ def work(chunk):
     if chunk[0]["id"] == 9:
         print("at nine", flush=True)
         time.sleep(60)
+    time.sleep(0.1)
     return [{{"id": row["id"], "square": row["id"] ** 2, "pair": [1, 2]}} for row in chunk]
 resumable_map(work, {CHUNKS!r}, "s", "k", "working")
 """

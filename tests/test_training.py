@@ -1,12 +1,13 @@
 import math
 import random
 from itertools import chain, pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from mosa import params, tasks, training, validation, world
+from mosa import models, params, tasks, training, validation, world
 from mosa.models import DiffusionLM
 from mosa.training import KINDS, rate
 
@@ -172,6 +173,10 @@ def test_the_kinds_of_a_batch_share_a_length_and_short_ones_are_more():
 class Recorder(torch.nn.Module):
     """Random logits (B, T, V), remembered with the ids they were asked for."""
 
+    def __init__(self, causal=False):
+        super().__init__()
+        self.config = SimpleNamespace(is_causal=causal)
+
     def forward(self, input_ids, attention_mask):
         generator = torch.Generator().manual_seed(1)
         self.seen = input_ids
@@ -203,6 +208,36 @@ def test_loss_is_the_weighted_mean_over_masked_tokens(tokenizer, prompt_share, f
         total += w * F.cross_entropy(model.logits[b, i], ids[b, i]).item()
         weight += w
     assert found.item() == pytest.approx(total / weight, rel=1e-5)
+
+
+def test_the_causal_twin_reads_the_same_texts_and_predicts_the_next_token(tokenizer):
+    p, model = phase(prompt_share=0.0, batch_size=4), Recorder(causal=True)
+    found = training.loss(model, tokenizer, p, random.Random(3), torch.Generator().manual_seed(2))
+    rng = random.Random(3)
+    ids, attention, width = training.batch(tokenizer, training.draw_kinds(p, rng), rng, p.free)
+    assert torch.equal(model.seen, ids)  # nothing is masked
+    total = weight = 0.0
+    for b in range(len(ids)):
+        for i in range(width, ids.shape[1]):
+            filler = ids[b, i] == ids[b, i - 1] == tokenizer.eos_token_id
+            w = p.eos_weight if filler else 1.0
+            total += w * F.cross_entropy(model.logits[b, i - 1], ids[b, i]).item()
+            weight += w
+    assert found.item() == pytest.approx(total / weight, rel=1e-5)
+
+
+def test_the_causal_twin_looks_back_only_and_survives_saving(tokenizer, tmp_path):
+    small = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 16, "causal": True}
+    model = training.new_model(BASE["architecture"].model_copy(update=small), tokenizer, 0).eval()
+    special = tokenizer.mask_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    models.save(DiffusionLM(model, tokenizer, *special, logit_shift=1), tmp_path)
+    lm = models.load(tmp_path)
+    one = torch.randint(5, 100, (2, 9))
+    other = one.clone()
+    other[:, -1] = 7
+    changed = (lm.model(input_ids=one).logits - lm.model(input_ids=other).logits).abs().amax((0, 2))
+    assert (changed[:-1] == 0).all() and changed[-1] > 0
+    assert lm.logit_shift == 1 and torch.equal(lm(one)[:, 1:], model(input_ids=one).logits[:, :-1])
 
 
 # --- the loop ---------------------------------------------------------------------------------

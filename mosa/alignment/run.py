@@ -1,22 +1,17 @@
 """Alignment runs as a stage sees them: settings in, adapters and logs out, kept when killed."""
 
 import json
-import os
-import sys
-import threading
-import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from mosa import models
 from mosa.alignment import data, objectives, reward, trainer
 from mosa.params import ROOT, Method
 from mosa.resume import fingerprint, write_json
+from mosa.workers import side_by_side
 
 CODE = [Path(module.__file__) for module in (data, objectives, reward, trainer)]
 # MOSAConfig calls this by another name, or has no place for it
@@ -39,17 +34,11 @@ class Job:
 def run_all(jobs, stage, workers):
     """[(adapter folder, log)] of every job; a log has one dict of numbers a step.
 
-    `workers` jobs run side by side, each in a process of its own on one thread: on two cores a
-    small model trains 1.6 times as fast as in one process with two. With a GPU set it to 1. The
-    numbers do not depend on it. Folders lie in .scratch/<stage> until `mosa.resume.done(stage)`:
-    what is finished is not trained again, what was killed goes on from its last checkpoint.
+    `workers` jobs run side by side (`mosa.workers`). Folders lie in .scratch/<stage> until
+    `mosa.resume.done(stage)`: what is finished is not trained again, what was killed goes on from
+    its last checkpoint.
     """
-    bar = tqdm(total=len(jobs), desc=stage, mininterval=10, file=sys.stderr)
-    with bar, ProcessPoolExecutor(workers, get_context("spawn"), _prepare) as pool:
-        futures = [pool.submit(_run, job, stage) for job in jobs]
-        for future in futures:
-            future.add_done_callback(lambda _: bar.update())
-        return [future.result() for future in futures]
+    return side_by_side(partial(_run, stage=stage), jobs, workers, stage)
 
 
 def _run(job, stage):
@@ -73,17 +62,3 @@ def _run(job, stage):
         (folder / "adapter/README.md").unlink(missing_ok=True)  # peft's empty model card
         write_json(folder / "log.json", log)
     return folder / "adapter", json.loads((folder / "log.json").read_text("utf-8"))
-
-
-def _prepare():
-    """One thread, and no life without the parent: a killed stage leaves nobody who goes on
-    writing its checkpoints."""
-    torch.set_num_threads(1)
-    parent = os.getppid()
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
