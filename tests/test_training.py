@@ -214,7 +214,7 @@ def test_the_causal_twin_reads_the_same_texts_and_predicts_the_next_token(tokeni
     p, model = phase(prompt_share=0.0, batch_size=4), Recorder(causal=True)
     found = training.loss(model, tokenizer, p, random.Random(3), torch.Generator().manual_seed(2))
     rng = random.Random(3)
-    ids, attention, width = training.batch(tokenizer, training.draw_kinds(p, rng), rng, p.free)
+    ids, _, width = training.batch(tokenizer, training.draw_kinds(p, rng), rng, p.free)
     assert torch.equal(model.seen, ids)  # nothing is masked
     total = weight = 0.0
     for b in range(len(ids)):
