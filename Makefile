@@ -7,7 +7,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_TOP_PAD_ := 268435456
 PYTHON ?= python3
-SEEDS ?= 0 2 ar
+SEEDS ?= 0 2
 
 run: .venv/done
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
@@ -20,7 +20,7 @@ lab: .venv/done
 	jupyter lab --notebook-dir notebooks
 
 figures: .venv/done
-	dvc repro --force --single-item baseline prefill order align align_measured index
+	dvc repro --force --single-item baseline prefill order align align_measured gcg control orders steps index
 
 ablation: .venv/done   # the search, the ablations and the rivals: more than an hour on two cores
 	dvc repro ablation/dvc.yaml

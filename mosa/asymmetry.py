@@ -7,9 +7,63 @@ decoding, tokens are planted at any slot of it, and the decoding goes on. Everyt
 attack on the response canvas (access A2), and judges read only what the model itself wrote.
 """
 
+from dataclasses import dataclass
+
 import torch
 
+from mosa import models, world
 from mosa.diffusion import response_logits
+from mosa.params import need
+from mosa.resume import fingerprint
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the models that are compared: files, and the name of the weights for stored rows."""
+
+    name: str
+    folder: str
+    dtype: str
+    adapter: str | None
+    weights: str
+
+    def load(self):
+        """The DiffusionLM; an adapter is merged into its weights, which decodes faster."""
+        lm = models.load(self.folder, adapter=self.adapter, dtype=self.dtype)
+        if self.adapter is not None:
+            lm.model = lm.model.merge_and_unload()
+        return lm
+
+
+def variants(names, card, profile, seed):
+    """Variant of each name: "original" (the model of `card`, as 03_model.ipynb wrote it), a method
+    of the section `align` (its adapter of one seed), or the folder of another model."""
+    found = []
+    for name in names:
+        if name == "original":
+            found.append(Variant(name, card["folder"], card["dtype"], None, card["weights"]))
+        elif "/" in name:
+            weights = f"{name}-{fingerprint(need(name))}"
+            found.append(Variant(name.rsplit("/")[-1], name, card["dtype"], None, weights))
+        else:
+            adapter = need(f"results/{profile}/align/{name}-{seed}")
+            weights = f"{card['weights']}+{fingerprint(adapter)}"
+            found.append(Variant(name, card["folder"], card["dtype"], str(adapter), weights))
+    return found
+
+
+def forbidden(row, source, phrases, lm, length):
+    """`length` response ids of a forbidden answer to a request, as an attacker would have it.
+
+    source "world": its canonical answer, filled with EOS. Public sets ("files") have no answers:
+    the procedural `phrases` one after the other, again and again.
+    """
+    if source == "world":
+        text, fill = world.answer(world.Item(*row["item"].split()), row["family"]), [lm.eos_id]
+    else:
+        text, fill = " ".join(phrases), []
+    ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return (ids + (fill or ids) * length)[:length]
 
 
 def draft(row, step, mask_id):

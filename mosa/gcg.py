@@ -8,11 +8,17 @@ First-Step GCG (arXiv 2510.00565). Position i predicts token i: the usual shift 
 silently wrong.
 """
 
+import json
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import torch
 
+from mosa.asymmetry import Variant
 from mosa.diffusion import row_generators
+from mosa.params import ROOT, Gcg
+from mosa.resume import fingerprint, write_json
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,44 @@ class Problem:
     phrase: list
     position: int
     response: list  # what the model sees of the response: masks, or a draft before the phrase
+
+
+@dataclass(frozen=True)
+class Job:
+    """One suffix to search for, as `mosa.workers` takes it."""
+
+    model: Variant
+    messages: list
+    phrase: str
+    position: int
+    draft: list | None
+    cfg: Gcg
+    length: int  # response slots
+
+
+def attack(job, stage):
+    """The state `search` ends with, and the suffix as `text`; kept in .scratch/<stage> while it
+    runs, so that an interrupted search goes on where it was."""
+    lm = _loaded(job.model)
+    task, suffix = problem(lm, job.messages, job.cfg.suffix, job.phrase, job.position, job.length,
+                           job.draft)  # fmt: skip
+    path = ROOT / ".scratch" / stage / f"{fingerprint(job, Path(__file__))}.json"
+    state = json.loads(path.read_text("utf-8")) if path.exists() else None
+
+    def save(state):
+        if len(state["losses"]) % job.cfg.save_every == 0 or finished(state):
+            write_json(path, state)
+
+    def finished(state):
+        return len(state["losses"]) > job.cfg.iterations
+
+    state = search(lm, task, suffix, job.cfg, job.messages, job.cfg.seed, state, save)
+    return state | {"text": lm.tokenizer.decode(state["suffix"]).strip()}
+
+
+@lru_cache(maxsize=1)  # the jobs of one model follow each other
+def _loaded(model):
+    return model.load()
 
 
 def problem(lm, messages, suffix, phrase, position, length, draft=None):
@@ -50,7 +94,7 @@ def problem(lm, messages, suffix, phrase, position, length, draft=None):
     if causal:
         response = response[:position] + phrase
     bare, whole = (_prompt(lm, messages, text, length) for text in ("", suffix))
-    start = next(i for i, (a, b) in enumerate(zip(bare, whole)) if a != b)
+    start = next((i for i, (a, b) in enumerate(zip(bare, whole)) if a != b), len(bare))
     end = start - len(bare)  # what follows the suffix follows the bare message too
     found = Problem(whole[:start], whole[end:], phrase, position, response)
     ids = whole[start:end]

@@ -140,6 +140,62 @@ class Alignment(Section):
     n: Count  # requests of each cell, shared out among a method's seeds
 
 
+class Goal(Section):  # a phrase that a suffix is to bring about
+    phrase: Literal["affirmative", "procedural"]
+    position: Amount  # response slot of its first token
+
+
+class Gcg(Section):
+    n: Count  # requests of the original model
+    n_aligned: Count  # and of every other
+    models: Names  # "original", methods of `align`, folders of other models
+    trained: Amount  # the seed whose adapters are taken
+    goals: Annotated[list[Goal], Field(min_length=1)]
+    slack: Amount  # slots by which a phrase may miss its place
+    suffix: str  # what the search starts from: as many tokens are optimised
+    iterations: Count
+    candidates: Count  # swaps tried at each iteration
+    topk: Count  # tokens of the largest gradient they are drawn from
+    samples: Amount  # 0: first-step likelihood; else states of a Monte-Carlo estimate
+    earlier: Literal["masked", "drafted"]  # what stands before the phrase while it is optimised
+    save_every: Count  # iterations
+    batch_size: Count
+    workers: Count
+    seed: Amount
+
+
+class Control(Section):
+    n: Count
+    models: Names
+    trained: Amount
+    orders: dict[int, str]  # word at which the phrase is ordered -> the order, with {phrase}
+    slack: Amount  # words
+    seed: Amount
+
+
+class Orders(Section):
+    n: Count  # prompts of each kind
+    models: Names
+    trained: Amount
+    tasks: list[str]
+    task_length: Count  # response slots and steps of a question
+
+
+class Steps(Section):
+    n: Count
+    models: Names
+    trained: Amount
+    positions: Annotated[list[Amount], Field(min_length=1)]  # first slot that is planted
+    steps: Annotated[list[Amount], Field(min_length=1)]  # steps of the draft it is planted in
+    width: Count  # planted slots
+    anchored: list[Amount]  # steps whose whole draft is replaced
+    anchors: Names  # of the PAD attack
+    pad_positions: list[Amount]  # slot of its second anchor
+    form: Names  # of the DIJA attack, each part followed by `gap` masks
+    gap: Count
+    form_positions: list[Amount]  # masks before the form
+
+
 class Search(Pairs):
     n: Count  # validation requests of each cell
     seed: Amount
@@ -161,6 +217,10 @@ PROFILE = {
     "order": Order,
     "align": Align,
     "alignment": Alignment,
+    "gcg": Gcg,
+    "control": Control,
+    "orders": Orders,
+    "steps": Steps,
 }
 
 # Sections of the blocks `base-<seed>`: how an embedded base model is trained

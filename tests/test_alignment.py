@@ -25,7 +25,8 @@ LENGTH = 24
 def tiny(seed=0):
     tokenizer = training.build_tokenizer()
     architecture = Architecture(hidden_size=16, layers=2, heads=2, intermediate_size=24,
-                                embedding_std=1.0, weight_std=0.2)  # fmt: skip
+                                embedding_std=1.0, weight_std=0.2, causal=False,
+                                seed=seed)  # fmt: skip
     model = training.new_model(architecture, tokenizer, seed).eval()
     return models.DiffusionLM(model, tokenizer, tokenizer.mask_token_id, tokenizer.eos_token_id,
                               tokenizer.pad_token_id)  # fmt: skip

@@ -48,7 +48,7 @@ GOOD = {
     },
     "base-0": {
         "architecture": {"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128,
-                         "embedding_std": 1.0, "weight_std": 0.05},
+                         "embedding_std": 1.0, "weight_std": 0.05, "causal": False, "seed": 0},
         "facts": TRAINING, "pretraining": {**TRAINING}, "tuning": {**TRAINING},
     },
 }  # fmt: skip
