@@ -20,7 +20,7 @@ lab: .venv/done
 	jupyter lab --notebook-dir notebooks
 
 figures: .venv/done
-	dvc repro --force --single-item baseline prefill order align align_measured gcg control orders steps drawings index
+	dvc repro --force --single-item baseline prefill order align align_measured gcg control orders steps likelihood drawings index
 
 ablation: .venv/done   # the search, the ablations and the rivals: more than an hour on two cores
 	dvc repro ablation/dvc.yaml

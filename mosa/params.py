@@ -196,6 +196,12 @@ class Steps(Section):
     form_positions: list[Amount]  # masks before the form
 
 
+class Likelihood(Section):
+    n: Count  # requests of each kind
+    models: Names
+    trained: Amount
+
+
 class Search(Pairs):
     n: Count  # validation requests of each cell
     seed: Amount
@@ -221,6 +227,7 @@ PROFILE = {
     "control": Control,
     "orders": Orders,
     "steps": Steps,
+    "likelihood": Likelihood,
 }
 
 # Sections of the blocks `base-<seed>`: how an embedded base model is trained

@@ -8,9 +8,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mosa import gcg
+from mosa import gcg, resume
+from mosa.asymmetry import Variant
 from mosa.diffusion import first_step_loglik
-from mosa.models import DiffusionLM
+from mosa.models import DiffusionLM, save
+from mosa.params import Gcg, Goal
 
 WORDS = ["<pad>", "<mask>", "<eos>", "<user>", "<assistant>", *"abcdefghi"]
 FREE = WORDS[5:]
@@ -201,3 +203,31 @@ def test_a_causal_model_needs_a_draft(lm):
     if lm.model.config.is_causal:
         with pytest.raises(ValueError, match="give a draft"):
             gcg.problem(lm, MESSAGES, "a b", "d e", 4, LENGTH)
+
+
+def test_a_killed_attack_goes_on_where_it_was(lm, tmp_path, monkeypatch):
+    save(lm, tmp_path / "model")
+    variant = Variant("m", str(tmp_path / "model"), "float64", None, "w")
+    cfg = Gcg(n=1, n_aligned=1, models=["original"], trained=0, slack=0, suffix="a b",
+              goals=[Goal(phrase="procedural", position=4)], iterations=5, candidates=3, topk=4,
+              samples=0, earlier="masked", save_every=2, batch_size=8, workers=1,
+              seed=0)  # fmt: skip
+    monkeypatch.setattr(gcg, "ROOT", tmp_path)
+    monkeypatch.setattr(resume.params, "ROOT", tmp_path)
+    job = gcg.Job(variant, MESSAGES, "d e", 4, draft_of(lm), cfg, LENGTH)
+    whole = gcg.attack(job, "whole")
+    real, calls = gcg.gradient, []
+
+    def gradient(*args):
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(gcg, "gradient", gradient)
+    with pytest.raises(KeyboardInterrupt):
+        gcg.attack(job, "killed")
+    assert gcg.attack(job, "killed") == whole
+    assert len(calls) == 4 + 2  # three iterations were stored of the five
+    assert gcg.attack(job, "killed") == whole and len(calls) == 6
+    assert len(whole["losses"]) == 6 and len(whole["text"].split()) == 2
