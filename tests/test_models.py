@@ -428,6 +428,16 @@ def test_dream_is_a_bidirectional_shifted_qwen2(dream, ids):
     torch.testing.assert_close(lm(padded, mask)[:, 4:], logits[:1, 1:], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_logits_at_some_positions_are_those_of_all(lm, dream, ids, family):
+    lm = lm if family == "llada" else load(dream[0])
+    ids = ids.clamp(max=27)
+    some, everywhere = lm.at([0, 3, 8], input_ids=ids), lm(ids)
+    torch.testing.assert_close(some, everywhere[:, [0, 3, 8]])
+    embedded = lm.model.get_input_embeddings()(ids)
+    torch.testing.assert_close(lm.at([0, 3, 8], inputs_embeds=embedded), some)
+
+
 def test_dream_s_tokenizer_needs_no_code(dream):
     lm = load(dream[0])
     assert lm.tokenizer("abc ab<|mask|>")["input_ids"] == [27, 2, 26, 27, 29]
