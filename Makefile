@@ -20,10 +20,13 @@ lab: .venv/done
 	jupyter lab --notebook-dir notebooks
 
 figures: .venv/done
-	dvc repro --force --single-item baseline prefill order align align_measured gcg control orders steps likelihood drawings index
+	dvc repro --force --single-item baseline prefill order align align_measured index
 
-ablation: .venv/done   # the search, the ablations and the rivals: more than an hour on two cores
+ablation: .venv/done   # the search, the ablations and the rivals: two hours on two cores
 	dvc repro ablation/dvc.yaml
+
+asymmetry: .venv/done   # GCG, position control, orders, step against position
+	dvc repro asymmetry/dvc.yaml
 
 retrain: .venv/done   # resumes after a kill; `make` then repeats every measurement
 	dvc repro code
@@ -39,4 +42,4 @@ lock: .venv/done
 	pip install --quiet -r requirements.lock -e .
 	touch $@
 
-.PHONY: run test lab figures ablation retrain lock
+.PHONY: run test lab figures ablation asymmetry retrain lock

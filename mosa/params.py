@@ -265,6 +265,9 @@ BASE = {
 }
 
 
+# Stages of asymmetry/dvc.yaml, each with a section of its name but the drawings
+ASYMMETRY = ("gcg", "control", "orders", "steps", "likelihood", "drawings")
+
 # Sections of the blocks `ablation*`: what `dvc repro ablation/dvc.yaml` tries beside the paper's
 
 ABLATION = {"search": Search, "rivals": Align}
@@ -304,6 +307,8 @@ def need(path):
             cure = "run `dvc repro code`"
         case ["results", profile, ("search" | "rivals" | "rivals_measured") as stage, *_]:
             cure = f"run `dvc repro ablation/dvc.yaml:{stage}@{profile}`"
+        case ["results", profile, stage, *_] if stage in ASYMMETRY:
+            cure = f"run `dvc repro asymmetry/dvc.yaml:{stage}@{profile}`"
         case ["results", profile, stage, *_]:
             cure = f"run `dvc repro {stage}@{profile}`"
         case ["models", *_]:

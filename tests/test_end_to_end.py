@@ -101,6 +101,25 @@ def test_the_ablation_group_runs_when_it_is_named(smoke):
     assert again.returncode == 0 and "Running stage" not in again.stdout, again.stdout[-3000:]
 
 
+def asymmetry(tree, profile):
+    path = tree / "asymmetry/dvc.yaml"
+    text = path.read_text()
+    assert "{profile: embedded}" in text
+    path.write_text(text.replace("profile: embedded", f"profile: {profile}"))
+    return repro(tree, "asymmetry/dvc.yaml")
+
+
+def test_the_asymmetry_group_runs_when_it_is_named(smoke):
+    run = asymmetry(smoke, "smoke")
+    assert run.returncode == 0, run.stdout[-3000:]
+    suffixes = pd.read_csv(smoke / "paper_figures/smoke/gcg.csv")
+    assert set(suffixes.model) == {"original", "mosa"} and len(suffixes) == 4
+    cells = pd.read_csv(smoke / "paper_figures/smoke/steps.csv")
+    assert set(cells.kind) == {"none", "planted", "PAD", "anchoring", "DIJA"}
+    again = repro(smoke, "asymmetry/dvc.yaml")
+    assert again.returncode == 0 and "Running stage" not in again.stdout, again.stdout[-3000:]
+
+
 def stored(tree):
     """Finished chunks of the unfinished baseline."""
     files = (tree / ".scratch/baseline@smoke").glob("*.jsonl")
@@ -123,3 +142,6 @@ def test_rehearsal_profile_takes_the_real_rows_through_every_stage(tmp_path):
         "xstest",
     }
     assert "rehearsal" in (tree / "paper_figures/rehearsal/baseline.md").read_text()
+    run = asymmetry(tree, "rehearsal")
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert "rehearsal" in (tree / "paper_figures/rehearsal/gcg.md").read_text()
