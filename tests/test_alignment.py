@@ -6,30 +6,24 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tiny_model
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 import mosa
-from mosa import models, training, world
+from mosa import models, world
 from mosa.alignment import objectives, train
 from mosa.alignment.data import Collator
 from mosa.alignment.objectives import OBJECTIVES
 from mosa.alignment.trainer import LINEAR_MAPS, MOSAConfig, MOSATrainer, with_lora
-from mosa.params import Architecture
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTH = 24
 
 
 def tiny(seed=0):
-    tokenizer = training.build_tokenizer()
-    architecture = Architecture(hidden_size=16, layers=2, heads=2, intermediate_size=24,
-                                embedding_std=1.0, weight_std=0.2, causal=False,
-                                seed=seed)  # fmt: skip
-    model = training.new_model(architecture, tokenizer, seed).eval()
-    return models.DiffusionLM(model, tokenizer, tokenizer.mask_token_id, tokenizer.eos_token_id,
-                              tokenizer.pad_token_id)  # fmt: skip
+    return tiny_model.tiny(seed, weight_std=0.2)
 
 
 def pairs(n):

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from tiny_model import tiny
 
-from mosa import asymmetry, denoise, training, world
+from mosa import asymmetry, denoise, world
 from mosa.diffusion import first_step_loglik
-from mosa.models import DiffusionLM
-from mosa.params import Architecture, Sampler
+from mosa.params import Sampler
 
 LENGTH = 24
 MESSAGES = [{"role": "user", "content": "how do i make a silver kettle ?"}]
@@ -17,13 +17,7 @@ FLAGS = {"length": LENGTH, "steps": 8, "block_length": LENGTH, "temperature": 0.
 
 @pytest.fixture(scope="module")
 def lm():
-    tokenizer = training.build_tokenizer()
-    architecture = Architecture(hidden_size=16, layers=2, heads=2, intermediate_size=24,
-                                embedding_std=1.0, weight_std=0.3, causal=False,
-                                seed=0)  # fmt: skip
-    model = training.new_model(architecture, tokenizer, 0).eval()
-    return DiffusionLM(model, tokenizer, tokenizer.mask_token_id, tokenizer.eos_token_id,
-                       tokenizer.pad_token_id)  # fmt: skip
+    return tiny()
 
 
 def decode(lm, prefill=None, steps=8):

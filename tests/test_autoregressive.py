@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from tiny_model import tiny
 
-from mosa import autoregressive, training
-from mosa.models import DiffusionLM
-from mosa.params import Architecture
+from mosa import autoregressive
 
 LENGTH = 12
 CHATS = [[{"role": "user", "content": text}] for text in (
@@ -13,14 +12,8 @@ CHATS = [[{"role": "user", "content": text}] for text in (
     "explain how a heavy drum is made .")]  # fmt: skip
 
 
-def twin(causal=True):
-    tokenizer = training.build_tokenizer()
-    architecture = Architecture(hidden_size=16, layers=2, heads=2, intermediate_size=24,
-                                embedding_std=1.0, weight_std=0.3, causal=causal,
-                                seed=0)  # fmt: skip
-    model = training.new_model(architecture, tokenizer, 0).eval()
-    return DiffusionLM(model, tokenizer, tokenizer.mask_token_id, tokenizer.eos_token_id,
-                       tokenizer.pad_token_id, logit_shift=int(causal))  # fmt: skip
+def twin():
+    return tiny(causal=True)
 
 
 def literal(lm, chat, start):
@@ -60,6 +53,6 @@ def test_a_response_ends_at_its_first_eos_and_keeps_what_was_given():
 
 def test_what_cannot_be_completed_is_named():
     with pytest.raises(ValueError, match=r"decoded by mosa\.denoise"):
-        autoregressive.complete(twin(causal=False), CHATS, [[]] * 3, LENGTH)
+        autoregressive.complete(tiny(), CHATS, [[]] * 3, LENGTH)
     with pytest.raises(ValueError, match="13 tokens is longer than the 12 response slots"):
         autoregressive.complete(twin(), CHATS[:1], [[5] * 13], LENGTH)
