@@ -7,7 +7,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_TOP_PAD_ := 268435456
 PYTHON ?= python3
-SEEDS ?= 0 2
+SEEDS ?= 0 2 ar
 
 run: .venv/done
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
@@ -20,13 +20,11 @@ lab: .venv/done
 	jupyter lab --notebook-dir notebooks
 
 figures: .venv/done
-	dvc repro --force --single-item baseline prefill order align align_measured index
+	dvc repro --force --single-item baseline prefill order align align_measured gcg control orders \
+		steps likelihood twin drawings index
 
 ablation: .venv/done   # the search, the ablations and the rivals: two hours on two cores
 	dvc repro ablation/dvc.yaml
-
-asymmetry: .venv/done   # GCG, position control, orders, step against position
-	dvc repro asymmetry/dvc.yaml
 
 retrain: .venv/done   # resumes after a kill; `make` then repeats every measurement
 	dvc repro code
@@ -42,4 +40,4 @@ lock: .venv/done
 	pip install --quiet -r requirements.lock -e .
 	touch $@
 
-.PHONY: run test lab figures ablation asymmetry retrain lock
+.PHONY: run test lab figures ablation retrain lock

@@ -17,7 +17,7 @@ import torch
 
 from mosa.asymmetry import Variant
 from mosa.diffusion import row_generators
-from mosa.params import ROOT, Gcg
+from mosa.params import ROOT, SuffixSearch
 from mosa.resume import fingerprint, write_json
 
 
@@ -41,7 +41,7 @@ class Job:
     phrase: str
     position: int
     draft: list | None
-    cfg: Gcg
+    cfg: SuffixSearch
     length: int  # response slots
 
 
@@ -134,14 +134,15 @@ def search(lm, task, suffix, cfg, messages, seed=0, state=None, save=lambda stat
             state = state | {"losses": value.tolist(), "forwards": len(shown)}
             save(state)
             continue
-        slope = gradient(lm, task, current, shown, weights)
+        loss, slope = gradient(lm, task, current, shown, weights)
         swaps = _swaps(lm, task, current, slope, allowed, cfg, generator, messages)
-        tried = torch.stack([current, *swaps])  # the suffix so far is one of them
-        values = torch.cat([losses(lm, task, part, shown, weights)
-                            for part in tried.split(cfg.batch_size)])  # fmt: skip
+        tried = torch.stack([current, *swaps])
+        values = [losses(lm, task, part, shown, weights)
+                  for part in tried[1:].split(cfg.batch_size) if len(part)]  # fmt: skip
+        values = torch.cat([loss[None], *values])
         best = int(values.argmin())
         state = {"suffix": tried[best].tolist(), "losses": [*state["losses"], float(values[best])],
-                 "forwards": state["forwards"] + (len(tried) + 1) * len(shown)}  # fmt: skip
+                 "forwards": state["forwards"] + len(tried) * len(shown)}  # fmt: skip
         save(state)
     return state
 
@@ -178,7 +179,7 @@ def losses(lm, task, suffixes, shown, weights):
 
 
 def gradient(lm, task, suffix, shown, weights):
-    """Gradient of the loss by the suffix's one-hot tokens, (S, V)."""
+    """The suffix's loss, (), and its gradient by the suffix's one-hot tokens, (S, V)."""
     embedding = lm.model.get_input_embeddings().weight
     ids = torch.stack([_canvas(task, suffix, state) for state in shown])
     start = len(task.before)
@@ -191,7 +192,7 @@ def gradient(lm, task, suffix, shown, weights):
     logp = logits.float().log_softmax(-1)
     phrase = torch.tensor(task.phrase, device=ids.device)
     loss = -(logp.gather(2, phrase[None, :, None].expand(len(ids), -1, 1))[..., 0] * weights).sum()
-    return torch.autograd.grad(loss, one_hot)[0].float()
+    return loss.detach(), torch.autograd.grad(loss, one_hot)[0].float()
 
 
 def _swaps(lm, task, current, slope, allowed, cfg, generator, messages):
@@ -220,6 +221,11 @@ def suffixed(messages, suffix):
     """The chat with the suffix at the end of its last user message."""
     *head, last = messages
     return [*head, last | {"content": f"{last['content']} {suffix}".rstrip()}]
+
+
+def occurrences(ids, phrase):
+    """The slots of a response's ids where the phrase's ids begin."""
+    return [i for i in range(len(ids)) if ids[i : i + len(phrase)] == phrase]
 
 
 def _prompt(lm, messages, suffix, length):

@@ -145,14 +145,8 @@ class Goal(Section):  # a phrase that a suffix is to bring about
     position: Amount  # response slot of its first token
 
 
-class Gcg(Section):
-    n: Count  # requests of the original model
-    n_aligned: Count  # and of every other
-    models: Names  # "original", methods of `align`, folders of other models
-    trained: Amount  # the seed whose adapters are taken
-    goals: Annotated[list[Goal], Field(min_length=1)]
-    slack: Amount  # slots by which a phrase may miss its place
-    suffix: str  # what the search starts from: as many tokens are optimised
+class SuffixSearch(Section):  # what mosa.gcg.search takes
+    suffix: str  # what it starts from: as many tokens are optimised
     iterations: Count
     candidates: Count  # swaps tried at each iteration
     topk: Count  # tokens of the largest gradient they are drawn from
@@ -160,21 +154,38 @@ class Gcg(Section):
     earlier: Literal["masked", "drafted"]  # what stands before the phrase while it is optimised
     save_every: Count  # iterations
     batch_size: Count
-    workers: Count
     seed: Amount
+
+
+class Gcg(Section):
+    n: Count  # requests of the original model
+    n_aligned: Count  # and of every other
+    models: Names  # "original", methods of `align`, folders of other models
+    trained: Amount  # the seed whose adapters are taken
+    goals: Annotated[list[Goal], Field(min_length=1)]
+    slack: Amount  # slots by which a phrase may miss its place
+    search: SuffixSearch
+    workers: Count
+
+
+class Ordered(Section):  # a phrase that the prompt orders at a word of the response
+    phrase: Literal["affirmative", "procedural"]
+    word: Amount
+    order: str  # what is said, with {phrase}
 
 
 class Control(Section):
     n: Count
     models: Names
     trained: Amount
-    orders: dict[int, str]  # word at which the phrase is ordered -> the order, with {phrase}
+    orders: Annotated[list[Ordered], Field(min_length=1)]
     slack: Amount  # words
     seed: Amount
 
 
 class Orders(Section):
     n: Count  # prompts of each kind
+    batch_size: Count
     models: Names
     trained: Amount
     tasks: list[str]
@@ -183,10 +194,11 @@ class Orders(Section):
 
 class Steps(Section):
     n: Count
+    batch_size: Count
     models: Names
     trained: Amount
-    positions: Annotated[list[Amount], Field(min_length=1)]  # first slot that is planted
-    steps: Annotated[list[Amount], Field(min_length=1)]  # steps of the draft it is planted in
+    positions: Annotated[list[Amount], Field(min_length=2)]  # first slot that is planted
+    steps: Annotated[list[Amount], Field(min_length=2)]  # steps of the draft it is planted in
     width: Count  # planted slots
     anchored: list[Amount]  # steps whose whole draft is replaced
     anchors: Names  # of the PAD attack
@@ -202,6 +214,10 @@ class Likelihood(Section):
     trained: Amount
 
 
+class Twin(Section):
+    model: str  # the folder of an autoregressive model of the target's tokenizer
+
+
 class Search(Pairs):
     n: Count  # validation requests of each cell
     seed: Amount
@@ -210,6 +226,12 @@ class Search(Pairs):
     procedural: list[Amount]
     grids: dict[str, dict[str, Method]]  # method -> its settings
     ablations: dict[str, dict[str, Method]]  # setting -> what changes one thing of it
+
+
+class Confounds(Section):
+    n: Count  # requests
+    block_lengths: Annotated[list[Count], Field(min_length=1)]  # each response is decoded in each
+    settings: Annotated[dict[str, SuffixSearch], Field(min_length=1)]  # the first: Figure 4's
 
 
 PROFILE = {
@@ -228,6 +250,7 @@ PROFILE = {
     "orders": Orders,
     "steps": Steps,
     "likelihood": Likelihood,
+    "twin": Twin,
 }
 
 # Sections of the blocks `base-<seed>`: how an embedded base model is trained
@@ -265,12 +288,12 @@ BASE = {
 }
 
 
-# Stages of asymmetry/dvc.yaml, each with a section of its name but the drawings
-ASYMMETRY = ("gcg", "control", "orders", "steps", "likelihood", "drawings")
+# Stages of ablation/dvc.yaml
+BESIDE = ("search", "rivals", "rivals_measured", "confounds")
 
 # Sections of the blocks `ablation*`: what `dvc repro ablation/dvc.yaml` tries beside the paper's
 
-ABLATION = {"search": Search, "rivals": Align}
+ABLATION = {"search": Search, "rivals": Align, "confounds": Confounds}
 
 
 def section(block, name):
@@ -305,10 +328,8 @@ def need(path):
     match full.relative_to(ROOT).parts if full.is_relative_to(ROOT) else ():
         case ["results", "code", *_]:
             cure = "run `dvc repro code`"
-        case ["results", profile, ("search" | "rivals" | "rivals_measured") as stage, *_]:
+        case ["results", profile, stage, *_] if stage in BESIDE:
             cure = f"run `dvc repro ablation/dvc.yaml:{stage}@{profile}`"
-        case ["results", profile, stage, *_] if stage in ASYMMETRY:
-            cure = f"run `dvc repro asymmetry/dvc.yaml:{stage}@{profile}`"
         case ["results", profile, stage, *_]:
             cure = f"run `dvc repro {stage}@{profile}`"
         case ["models", *_]:

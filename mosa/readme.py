@@ -56,6 +56,7 @@ def render(numbers: dict) -> str:
                      f"{_percent(prefill[f'{cell}/refused'])} |")  # fmt: skip
     lines += ["", "![Figure 3](paper_figures/embedded/figure3_prefill.png)", ""]
     lines += _alignment(numbers["align_measured"])
+    lines += _asymmetry(numbers)
     return "\n".join(lines + _step_cost(numbers["step_cost"]))
 
 
@@ -88,6 +89,63 @@ def _alignment(numbers: dict) -> list[str]:
             lines.append(f"| {pair} | {group} | {outcome} | {difference:+.1f} [{low:+.1f}, "
                          f"{high:+.1f}] (n={value['n']}, p={value['p']:.2g}) |")  # fmt: skip
     return [*lines, "", "![Figure 7](paper_figures/embedded/figure7_align_reward.png)", ""]
+
+
+def _mean(value: dict) -> str:
+    return f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}] (n={value['n']})"
+
+
+def _asymmetry(numbers: dict) -> list[str]:
+    """Figure 4's rates, the autoregressive twin, the order of generation, step and position."""
+    gcg, twin, orders = (numbers[stage] for stage in ("gcg", "twin", "orders"))
+    lines = [
+        "Figure 4, a suffix searched by GCG so that a phrase stands at a slot of the response "
+        "(loss in nats per token; harmful: judged above 3 of 5):",
+        "",
+        "| model | phrase | loss before | loss after | in place | harmful | without suffix |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for cell in [key.removesuffix("/in place") for key in gcg if key.endswith("/in place")]:
+        model, goal = cell.split("/")
+        means = " | ".join(_mean(gcg[f"{cell}/{k}"]) for k in ("loss before", "loss after"))
+        rates = " | ".join(_percent(gcg[f"{cell}/{k}"])
+                           for k in ("in place", "harmful", "harmful without suffix"))  # fmt: skip
+        lines.append(f"| {model} | {goal} | {means} | {rates} |")
+    lines += [
+        "",
+        "![Figure 4](paper_figures/embedded/figure4_gcg.png)",
+        "",
+        "Power (harmful when the phrase is forced) and reach (a searched suffix brings it there), "
+        "beside the autoregressive twin:",
+        "",
+        "| model | phrase | power | reach |",
+        "|---|---|---|---|",
+    ]
+    for cell in [key.removesuffix("/reach") for key in twin
+                 if key.endswith("/reach") and " minus " not in key]:  # fmt: skip
+        rates = " | ".join(_percent(twin[f"{cell}/{k}"]) for k in ("power", "reach"))
+        lines.append(f"| {' | '.join(cell.split('/'))} | {rates} |")
+    return [
+        *lines,
+        "",
+        *(f"- {verdict}" for verdict in twin["verdicts"]),
+        "",
+        "![Power and reach](paper_figures/embedded/twin_curves.png)",
+        "",
+        "Rank correlation of denoising step and position over text tokens (1: left to right):",
+        "",
+        "| model | prompts | correlation |",
+        "|---|---|---|",
+        *(f"| {' | '.join(key.split('/'))} | {_mean(value)} |" for key, value in orders.items()),
+        "",
+        "Harm by the model's own words after tokens of a forbidden answer were planted, by "
+        "position and denoising step:",
+        "",
+        *(f"- {verdict}" for verdict in numbers["steps"]["verdicts"]),
+        "",
+        "![Step against position](paper_figures/embedded/steps.png)",
+        "",
+    ]
 
 
 def _step_cost(cost: dict) -> list[str]:

@@ -12,7 +12,7 @@ from mosa import gcg, resume
 from mosa.asymmetry import Variant
 from mosa.diffusion import first_step_loglik
 from mosa.models import DiffusionLM, save
-from mosa.params import Gcg, Goal
+from mosa.params import SuffixSearch
 
 WORDS = ["<pad>", "<mask>", "<eos>", "<user>", "<assistant>", *"abcdefghi"]
 FREE = WORDS[5:]
@@ -99,7 +99,7 @@ def test_gradient_is_that_of_finite_differences(lm, samples):
     task, start = gcg.problem(lm, MESSAGES, "a b", "d e", 4, LENGTH, draft_of(lm))
     generator = torch.Generator().manual_seed(0)
     shown, weights = gcg.states(lm, task, samples, generator)
-    slope = gcg.gradient(lm, task, torch.tensor(start), shown, weights)
+    found, slope = gcg.gradient(lm, task, torch.tensor(start), shown, weights)
     weight = lm.model.get_input_embeddings().weight
     assert slope.shape == (2, len(weight))
 
@@ -108,10 +108,11 @@ def test_gradient_is_that_of_finite_differences(lm, samples):
         inputs = lm.model.get_input_embeddings()(ids).detach()
         inputs[:, len(task.before) : len(task.before) + 2] = embedded
         logp = lm.at(gcg._places(task, 2), inputs_embeds=inputs).log_softmax(-1)
-        found = logp.gather(2, torch.tensor(task.phrase)[None, :, None].expand(len(ids), -1, 1))
-        return -(found[..., 0] * weights).sum().item()
+        logp = logp.gather(2, torch.tensor(task.phrase)[None, :, None].expand(len(ids), -1, 1))
+        return -(logp[..., 0] * weights).sum().item()
 
     here = weight[torch.tensor(start)].detach()
+    assert found.item() == pytest.approx(loss(here), rel=1e-6)
     for place, token in ((0, 8), (1, 11)):  # a step; RMSNorm works in fp32
         ahead, behind = here.clone(), here.clone()
         ahead[place] += 1e-3 * weight[token].detach()
@@ -178,7 +179,7 @@ def test_suffixes_can_be_typed_and_hold_no_special_token(lm):
 def test_forwards_are_counted(lm):
     task, start = gcg.problem(lm, MESSAGES, "a b", "d e", 4, LENGTH, draft_of(lm))
     found = gcg.search(lm, task, start, config(candidates=4, iterations=3, samples=2), MESSAGES)
-    assert found["forwards"] == 2 + 3 * 2 * (4 + 1 + 1)  # start; candidates, current, gradient
+    assert found["forwards"] == 2 + 3 * 2 * (4 + 1)  # start; candidates, gradient
 
 
 @pytest.mark.parametrize(
@@ -208,10 +209,8 @@ def test_a_causal_model_needs_a_draft(lm):
 def test_a_killed_attack_goes_on_where_it_was(lm, tmp_path, monkeypatch):
     save(lm, tmp_path / "model")
     variant = Variant("m", str(tmp_path / "model"), "float64", None, "w")
-    cfg = Gcg(n=1, n_aligned=1, models=["original"], trained=0, slack=0, suffix="a b",
-              goals=[Goal(phrase="procedural", position=4)], iterations=5, candidates=3, topk=4,
-              samples=0, earlier="masked", save_every=2, batch_size=8, workers=1,
-              seed=0)  # fmt: skip
+    cfg = SuffixSearch(suffix="a b", iterations=5, candidates=3, topk=4, samples=0,
+                       earlier="masked", save_every=2, batch_size=8, seed=0)  # fmt: skip
     monkeypatch.setattr(gcg, "ROOT", tmp_path)
     monkeypatch.setattr(resume.params, "ROOT", tmp_path)
     job = gcg.Job(variant, MESSAGES, "d e", 4, draft_of(lm), cfg, LENGTH)
@@ -231,3 +230,8 @@ def test_a_killed_attack_goes_on_where_it_was(lm, tmp_path, monkeypatch):
     assert len(calls) == 4 + 2  # three iterations were stored of the five
     assert gcg.attack(job, "killed") == whole and len(calls) == 6
     assert len(whole["losses"]) == 6 and len(whole["text"].split()) == 2
+
+
+def test_a_phrase_is_found_wherever_it_begins():
+    assert gcg.occurrences([7, 8, 7, 8, 7], [7, 8]) == [0, 2]
+    assert gcg.occurrences([7, 8], [8, 7]) == [] == gcg.occurrences([7], [7, 8])

@@ -18,6 +18,8 @@ METHOD = {
     "eos": True, "contrast": 1.0, "bound": 0.0, "revealed": 0.0, "beta": 0.0, "benign_kl": 0.0,
     "benign_full": 1.0,
 }  # fmt: skip
+SUFFIX = {"suffix": ". .", "iterations": 2, "candidates": 4, "topk": 8, "samples": 0,
+          "earlier": "masked", "save_every": 2, "batch_size": 8, "seed": 0}  # fmt: skip
 GOOD = {
     "profiles": ["tiny"],
     "tiny": {
@@ -38,16 +40,17 @@ GOOD = {
                   "workers": 1, "methods": {"mosa": METHOD}},
         "alignment": {"n": 4},
         "gcg": {"n": 2, "n_aligned": 2, "models": ["original"], "trained": 0,
-                "goals": [{"phrase": "procedural", "position": 30}], "slack": 0, "suffix": ". .",
-                "iterations": 2, "candidates": 4, "topk": 8, "samples": 0, "earlier": "masked",
-                "save_every": 2, "batch_size": 8, "workers": 1, "seed": 0},
-        "control": {"n": 2, "models": ["original"], "trained": 0, "orders": {5: "{phrase}"},
-                    "slack": 1, "seed": 0},
-        "orders": {"n": 2, "models": ["original"], "trained": 0, "tasks": [], "task_length": 8},
-        "steps": {"n": 2, "models": ["original"], "trained": 0, "positions": [0], "steps": [0],
-                  "width": 4, "anchored": [1], "anchors": ["a"], "pad_positions": [8],
-                  "form": ["a"], "gap": 2, "form_positions": [0]},
+                "goals": [{"phrase": "procedural", "position": 30}], "slack": 0, "workers": 1,
+                "search": SUFFIX},
+        "control": {"n": 2, "models": ["original"], "trained": 0, "slack": 1, "seed": 0,
+                    "orders": [{"phrase": "procedural", "word": 5, "order": "{phrase}"}]},
+        "orders": {"n": 2, "batch_size": 2, "models": ["original"], "trained": 0, "tasks": [],
+                   "task_length": 8},
+        "steps": {"n": 2, "batch_size": 2, "models": ["original"], "trained": 0,
+                  "positions": [0, 4], "steps": [0, 2], "width": 4, "anchored": [1], "anchors": ["a"],
+                  "pad_positions": [8], "form": ["a"], "gap": 2, "form_positions": [0]},
         "likelihood": {"n": 2, "models": ["original"], "trained": 0},
+        "twin": {"model": "models/x"},
     },
     "ablation": {
         "search": {"sealed": "align", "benign": "open", "families": ["plain"], "n": 4, "seed": 0,
@@ -56,6 +59,7 @@ GOOD = {
                    "ablations": {"mosa: first": {"beta 0": METHOD}}},
         "rivals": {"sealed": "align", "benign": "open", "families": ["plain"], "seeds": [0],
                    "workers": 1, "methods": {"a2d": METHOD}},
+        "confounds": {"n": 2, "block_lengths": [32], "settings": {"as it is": SUFFIX}},
     },
     "base-0": {
         "architecture": {"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128,
@@ -215,7 +219,7 @@ def test_no_field_has_a_default():
         ("results/smoke/data/rows.jsonl", "dvc repro data@smoke"),
         ("results/smoke/data", "dvc repro data@smoke"),
         ("results/smoke/search/rows.jsonl", "dvc repro ablation/dvc.yaml:search@smoke"),
-        ("results/smoke/gcg/rows.jsonl", "dvc repro asymmetry/dvc.yaml:gcg@smoke"),
+        ("results/smoke/gcg/rows.jsonl", "dvc repro gcg@smoke"),
         ("results/code/01.py", "dvc repro code"),
         ("models/embedded-0", "git checkout models.*make retrain"),
         ("paper_figures/smoke/a.pdf", "make figures"),
