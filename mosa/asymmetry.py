@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mosa import models, world
+from mosa import models, params, world
 from mosa.diffusion import response_logits
 from mosa.params import need
 from mosa.resume import fingerprint
@@ -37,13 +37,15 @@ class Variant:
 
 def variants(names, card, profile, seed):
     """Variant of each name: "original" (the model of `card`, as 03_model.ipynb wrote it), a method
-    of the section `align` (its adapter of one seed), or the folder of another model."""
+    of the section `align` (its adapter of one seed), or another model's folder or name on the hub,
+    with a slash in it."""
     found = []
     for name in names:
         if name == "original":
             found.append(Variant(name, card["folder"], card["dtype"], None, card["weights"]))
         elif "/" in name:
-            weights = f"{name}-{fingerprint(need(name))}"
+            local = params.ROOT / name
+            weights = f"{name}-{fingerprint(local)}" if local.exists() else name
             found.append(Variant(name.rsplit("/")[-1], name, card["dtype"], None, weights))
         else:
             adapter = need(f"results/{profile}/align/{name}-{seed}")

@@ -160,7 +160,7 @@ class SuffixSearch(Section):  # what mosa.gcg.search takes
 class Gcg(Section):
     n: Count  # requests of the original model
     n_aligned: Count  # and of every other
-    models: Names  # "original", methods of `align`, folders of other models
+    models: Names  # "original", methods of `align`, other models (a folder or a name on the hub)
     trained: Amount  # the seed whose adapters are taken
     goals: Annotated[list[Goal], Field(min_length=1)]
     slack: Amount  # slots by which a phrase may miss its place
@@ -289,11 +289,11 @@ BASE = {
 
 
 # Stages of ablation/dvc.yaml
-BESIDE = ("search", "rivals", "rivals_measured", "confounds")
+BESIDE = ("search", "rivals", "rivals_measured", "gcg_more", "confounds")
 
 # Sections of the blocks `ablation*`: what `dvc repro ablation/dvc.yaml` tries beside the paper's
 
-ABLATION = {"search": Search, "rivals": Align, "confounds": Confounds}
+ABLATION = {"search": Search, "rivals": Align, "gcg_more": Gcg, "confounds": Confounds}
 
 
 def section(block, name):

@@ -145,3 +145,5 @@ def test_variants_name_their_files(tmp_path, monkeypatch):
     assert (other.name, other.folder, other.adapter) == ("other", "models/other", None)
     with pytest.raises(FileNotFoundError, match="dvc repro align@p"):
         asymmetry.variants(["nobody"], card, "p", 1)
+    [far] = asymmetry.variants(["org/model"], card, "p", 1)
+    assert (far.name, far.folder, far.weights) == ("model", "org/model", "org/model")

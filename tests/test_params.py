@@ -20,6 +20,8 @@ METHOD = {
 }  # fmt: skip
 SUFFIX = {"suffix": ". .", "iterations": 2, "candidates": 4, "topk": 8, "samples": 0,
           "earlier": "masked", "save_every": 2, "batch_size": 8, "seed": 0}  # fmt: skip
+GCG = {"n": 2, "n_aligned": 2, "models": ["original"], "trained": 0, "slack": 0, "workers": 1,
+       "goals": [{"phrase": "procedural", "position": 30}], "search": SUFFIX}  # fmt: skip
 GOOD = {
     "profiles": ["tiny"],
     "tiny": {
@@ -39,16 +41,15 @@ GOOD = {
         "align": {"sealed": "align", "benign": "open", "families": ["plain"], "seeds": [0],
                   "workers": 1, "methods": {"mosa": METHOD}},
         "alignment": {"n": 4},
-        "gcg": {"n": 2, "n_aligned": 2, "models": ["original"], "trained": 0,
-                "goals": [{"phrase": "procedural", "position": 30}], "slack": 0, "workers": 1,
-                "search": SUFFIX},
+        "gcg": GCG,
         "control": {"n": 2, "models": ["original"], "trained": 0, "slack": 1, "seed": 0,
                     "orders": [{"phrase": "procedural", "word": 5, "order": "{phrase}"}]},
         "orders": {"n": 2, "batch_size": 2, "models": ["original"], "trained": 0, "tasks": [],
                    "task_length": 8},
         "steps": {"n": 2, "batch_size": 2, "models": ["original"], "trained": 0,
-                  "positions": [0, 4], "steps": [0, 2], "width": 4, "anchored": [1], "anchors": ["a"],
-                  "pad_positions": [8], "form": ["a"], "gap": 2, "form_positions": [0]},
+                  "positions": [0, 4], "steps": [0, 2], "width": 4, "anchored": [1],
+                  "anchors": ["a"], "pad_positions": [8], "form": ["a"], "gap": 2,
+                  "form_positions": [0]},
         "likelihood": {"n": 2, "models": ["original"], "trained": 0},
         "twin": {"model": "models/x"},
     },
@@ -59,6 +60,7 @@ GOOD = {
                    "ablations": {"mosa: first": {"beta 0": METHOD}}},
         "rivals": {"sealed": "align", "benign": "open", "families": ["plain"], "seeds": [0],
                    "workers": 1, "methods": {"a2d": METHOD}},
+        "gcg_more": GCG,
         "confounds": {"n": 2, "block_lengths": [32], "settings": {"as it is": SUFFIX}},
     },
     "base-0": {
