@@ -23,7 +23,7 @@ figures: .venv/done
 	dvc repro --force --single-item baseline prefill order align align_measured gcg control orders \
 		steps likelihood twin drawings index
 
-ablation: .venv/done   # the search, the ablations and the rivals: two hours on two cores
+ablation: .venv/done   # search, ablations, rivals, more of Figure 4: 2.5 hours on two cores
 	dvc repro ablation/dvc.yaml
 
 retrain: .venv/done   # resumes after a kill; `make` then repeats every measurement

@@ -289,7 +289,7 @@ BASE = {
 
 
 # Stages of ablation/dvc.yaml
-BESIDE = ("search", "rivals", "rivals_measured", "gcg_more", "confounds")
+BESIDE = ("search", "rivals", "rivals_measured", "gcg_more", "twin_more", "confounds")
 
 # Sections of the blocks `ablation*`: what `dvc repro ablation/dvc.yaml` tries beside the paper's
 
