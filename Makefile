@@ -13,6 +13,9 @@ run: .venv/done
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
 	dvc repro
 
+quick: .venv/done   # every stage with a few rows, in a copy of this tree: .scratch/trial-quick
+	python -m mosa.pipeline.trial quick
+
 test: .venv/done
 	pytest
 
@@ -20,15 +23,12 @@ lab: .venv/done
 	jupyter lab --notebook-dir notebooks
 
 figures: .venv/done
-	dvc repro --force --single-item baseline prefill order align align_measured gcg control orders \
-		steps likelihood twin drawings index
-
-ablation: .venv/done   # search, ablations, rivals, more of Figure 4: 2.5 hours on two cores
-	dvc repro ablation/dvc.yaml
+	dvc repro --force --single-item baseline prefill order reward defences reach control steps \
+		likelihood twin drawings index
 
 retrain: .venv/done   # resumes after a kill; `make` then repeats every measurement
 	dvc repro code
-	for seed in $(SEEDS); do papermill notebooks/02_base.ipynb executed/02_base.$$seed.ipynb \
+	for seed in $(SEEDS); do papermill notebooks/1_setting/base.ipynb executed/base.$$seed.ipynb \
 		-p seed $$seed || exit 1; done
 	dvc commit --force base
 
@@ -40,4 +40,4 @@ lock: .venv/done
 	pip install --quiet -r requirements.lock -e .
 	touch $@
 
-.PHONY: run test lab figures ablation retrain lock
+.PHONY: run quick test lab figures retrain lock

@@ -5,6 +5,7 @@ which JSON can hold; data that cannot be right (none, unpaired, not 0 or 1) are 
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import bootstrap, spearmanr
@@ -13,7 +14,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import proportion_confint
 
 
-def rate(flags):
+def rate(flags: Sequence) -> dict:
     """dict(k, n, rate, low, high): share of true flags with Wilson's score interval.
 
     Wilson's interval never leaves [0, 1] and keeps a width at 0 of n (Wilson 1927; recommended
@@ -25,10 +26,10 @@ def rate(flags):
     # rounding leaves 1e-18 beside an exact 0 or 1
     return {"k": k, "n": n, "rate": k / n,
             "low": max(0.0, float(low)) if k else 0.0,
-            "high": min(1.0, float(high)) if k < n else 1.0}  # fmt: skip
+            "high": min(1.0, float(high)) if k < n else 1.0}
 
 
-def mean(values, seed=0):
+def mean(values: Sequence, seed: int = 0) -> dict:
     """dict(mean, low, high, n): mean of at least two numbers with a percentile bootstrap interval.
 
     9,999 resamples, seeded. Percentile rather than BCa: BCa is undefined where all values agree.
@@ -45,10 +46,10 @@ def mean(values, seed=0):
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return {"mean": float(values.mean()), "low": float(interval.low),
-            "high": float(interval.high), "n": len(values)}  # fmt: skip
+            "high": float(interval.high), "n": len(values)}
 
 
-def mcnemar(first, second):
+def mcnemar(first: Sequence, second: Sequence) -> dict:
     """dict(only_first, only_second, n, p): exact two-sided McNemar test of paired flags.
 
     Only pairs that differ count: p is the binomial test of their split against one half
@@ -59,7 +60,7 @@ def mcnemar(first, second):
     return {"only_first": b, "only_second": c, "n": len(first), "p": p}
 
 
-def paired_difference(first, second):
+def paired_difference(first: Sequence, second: Sequence) -> dict:
     """dict(difference, low, high, n): rate(first) - rate(second) of paired flags.
 
     Interval: Newcombe's square-and-add method with Wilson limits and a continuity-corrected phi,
@@ -82,10 +83,10 @@ def paired_difference(first, second):
     return {"difference": (b - c) / n,
             "low": (b - c) / n - distance(p1 - one["low"], two["high"] - p2),
             "high": (b - c) / n + distance(one["high"] - p1, p2 - two["low"]),
-            "n": n}  # fmt: skip
+            "n": n}
 
 
-def spearman(x, y):
+def spearman(x: Sequence, y: Sequence) -> dict:
     """dict(rho, p, n): Spearman's rank correlation, ties by mean rank, p from the t distribution.
 
     rho is None where x or y is constant, p where there are fewer than three pairs.
@@ -100,7 +101,7 @@ def spearman(x, y):
     return {"rho": rho, "p": p, "n": len(x)}
 
 
-def kappa(first, second):
+def kappa(first: Sequence, second: Sequence) -> dict:
     """dict(kappa, low, high, agreement, n): Cohen's kappa of two raters' labels.
 
     Large-sample interval (Fleiss, Cohen and Everitt 1969); `agreement` is the share of equal
@@ -116,7 +117,7 @@ def kappa(first, second):
         return {"kappa": None, "low": None, "high": None, "agreement": agreement, "n": len(first)}
     result = cohens_kappa(table)
     return {"kappa": float(result.kappa), "low": float(result.kappa_low),
-            "high": float(result.kappa_upp), "agreement": agreement, "n": len(first)}  # fmt: skip
+            "high": float(result.kappa_upp), "agreement": agreement, "n": len(first)}
 
 
 def _numbers(values):

@@ -1,134 +1,126 @@
-"""The whole pipeline on the smallest profile, in a copy of the tree: twice, and after a kill."""
+"""The whole pipeline on the profile `quick`, once, in a copy of the tree; then what follows from
+a second run, a kill, stray files, one method and one attack more."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from pipeline.wiring import expand
+from running import edit, how, repro, rows
 
-ROOT = Path(__file__).resolve().parents[1]
-SKIPPED = shutil.ignore_patterns(".git", ".venv", "results", ".scratch", "executed", "__pycache__",
-                                 "dvc.lock", "tmp", "cache", ".*_cache", "*.egg-info")  # fmt: skip
+from mosa.pipeline import params, trial
 
-
-def how(tree):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {"PATH": path, "PYTHONPATH": str(tree), "DVC_NO_ANALYTICS": "1"}
-    return dict(cwd=tree, env=os.environ | environment, text=True, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT)  # fmt: skip
+STRAY = {  # what a Mac, an editor and a colleague leave in notebooks/
+    "1_setting/._data.ipynb": "    Mac OS X        ", "Untitled.ipynb": "",
+    "4_attacks/new.ipynb": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
+}
 
 
-def repro(tree, *arguments):
-    return subprocess.run(["dvc", "repro", *arguments], **how(tree))
+@pytest.fixture
+def unchanged(quick):
+    """The copy, with its params.yaml and notebooks put back at the end."""
+    before = (quick / "params.yaml").read_text()
+    yield quick
+    (quick / "params.yaml").write_text(before)
+    for name in (*STRAY, "4_attacks/any.ipynb"):
+        (quick / "notebooks" / name).unlink(missing_ok=True)
+    repro(quick, "code")
 
 
-def rows(tree):
-    text = (tree / "results/smoke/baseline/rows.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
+def test_every_stage_made_what_it_promises(quick, monkeypatch):
+    monkeypatch.setattr(params, "ROOT", quick)
+    stages = expand(params.stages(), params.lists())
+    assert not [out for stage in stages for out, _ in stage.outs if not (quick / out).exists()]
+    assert not [s.name for s in stages if s.papermill and not s.name.startswith("base@")
+                and not (quick / s.papermill[1]).exists()]
 
+    def figures(name):
+        return quick / "paper_figures/quick" / name
 
-def project(folder, profile):
-    tree = folder / "mosa-copy"
-    shutil.copytree(ROOT, tree, ignore=SKIPPED)
-    (tree / "executed").mkdir()
-    if (ROOT / "dvc.lock").exists():
-        shutil.copy(ROOT / "dvc.lock", tree)
-    params = (tree / "params.yaml").read_text()
-    assert "profiles: [embedded]" in params
-    (tree / "params.yaml").write_text(params.replace("profiles: [embedded]",
-                                                     f"profiles: [{profile}]"))  # fmt: skip
-    subprocess.run(["git", "init", "--quiet", str(tree)], check=True)
-    return tree
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    return project(tmp_path_factory.mktemp("smoke"), "smoke")
-
-
-def test_smoke_profile_from_nothing_and_again(smoke):
-    tree = smoke
-    first = repro(tree)
-    assert first.returncode == 0, first.stdout[-3000:]
-    numbers = json.loads((tree / "paper_figures/smoke/numbers.json").read_text())
-    assert numbers["baseline"]["plain/sealed_a/refused"]["n"] == 3
-    assert numbers["align_measured"]["mosa/plain/sealed_a/refused"]["n"] == 3
-    assert numbers["align_measured"]["mosa minus initial/plain/success"]["n"] == 6
-    suffixes = pd.read_csv(tree / "paper_figures/smoke/gcg.csv")
-    assert set(suffixes.model) == {"original", "mosa"} and len(suffixes) == 4
-    cells = pd.read_csv(tree / "paper_figures/smoke/steps.csv")
+    numbers = json.loads(figures("baseline/numbers.json").read_text())
+    assert numbers["plain/sealed_a/refused"]["n"] == 3
+    numbers = json.loads(figures("defences/numbers.json").read_text())
+    assert numbers["mosa/plain/sealed_a/refused"]["n"] == 3
+    assert numbers["mosa minus initial/plain/success"]["n"] == 6
+    suffixes = pd.read_csv(figures("reach/gcg.csv"))
+    assert set(suffixes.model) == {"original", "initial", "mosa"} and len(suffixes) == 6
+    cells = pd.read_csv(figures("steps/steps.csv"))
     assert set(cells.kind) == {"none", "planted", "PAD", "anchoring", "DIJA"}
-    assert numbers["twin"]["diffusion/affirmative at 0/power"]["n"] == 3
-    assert len(numbers["twin"]["verdicts"]) == 3  # the diffusion model, and the twin in both forms
-    assert (tree / "models/embedded-0/model.safetensors").read_bytes() == (
-        ROOT / "models/embedded-0/model.safetensors"
-    ).read_bytes()  # the shipped model is measured, not trained again
-    again = repro(tree)
-    assert again.returncode == 0 and "up to date" in again.stdout, again.stdout[-3000:]
-    assert "Running stage" not in again.stdout
-
-
-def test_a_stage_killed_in_the_middle_goes_on_and_ends_in_the_same_rows(smoke):
-    before = rows(smoke)
-    command = ["dvc", "repro", "--force", "--single-item", "baseline@smoke"]
-    with subprocess.Popen(command, **how(smoke), start_new_session=True) as run:
-        while run.poll() is None and not stored(smoke):
-            time.sleep(0.05)
-        os.killpg(run.pid, signal.SIGKILL)
-    kept = stored(smoke)
-    assert kept, "ended before it could be killed"
-    time.sleep(3)  # the kernel leaves within a second or so of losing its parent
-    again = repro(smoke, "baseline@smoke")
-    assert again.returncode == 0, again.stdout[-3000:]
-    assert "already done" in (smoke / "executed/04_baseline.smoke.ipynb").read_text()
-    assert rows(smoke) == before
-
-
-def test_the_ablation_group_runs_when_it_is_named(smoke):
-    path = smoke / "ablation/dvc.yaml"
-    text = path.read_text()
-    assert "{profile: embedded, block: ablation}" in text
-    path.write_text(text.replace("profile: embedded, block: ablation",
-                                 "profile: smoke, block: ablation-smoke"))  # fmt: skip
-    run = repro(smoke, "ablation/dvc.yaml")
-    assert run.returncode == 0, run.stdout[-3000:]
-    search = pd.read_csv(smoke / "paper_figures/smoke/search.csv")
+    assert len(json.loads(figures("twin/numbers.json").read_text())["verdicts"]) == 3
+    search = pd.read_csv(figures("search/search.csv"))
     assert search.setting.tolist() == ["original", "mosa_plus: few rows", "no EOS"]
     assert search.rule.tolist()[1] == "chosen"
-    cells = pd.read_csv(smoke / "paper_figures/smoke/rivals_cells.csv")
-    assert set(cells.method) == {"original", "a2d"}
-    suffixes = pd.read_csv(smoke / "paper_figures/smoke/gcg_confounds.csv")
-    assert len(suffixes) == 2 * 2 * 2  # settings, block lengths, goals
-    again = repro(smoke, "ablation/dvc.yaml")
-    assert again.returncode == 0 and "Running stage" not in again.stdout, again.stdout[-3000:]
+    assert len(pd.read_csv(figures("gcg_choices/gcg_confounds.csv"))) == 2 * 2 * 2
 
 
-def stored(tree):
-    """Finished chunks of the unfinished baseline."""
-    files = (tree / ".scratch/baseline@smoke").glob("*.jsonl")
-    return sum(len(file.read_text().splitlines()) for file in files)
+def test_the_shipped_model_is_measured_and_not_trained_again(quick):
+    name = "models/embedded-0/model.safetensors"
+    assert (quick / name).read_bytes() == (params.ROOT / name).read_bytes()
+
+
+def test_a_second_run_does_nothing(quick):
+    assert repro(quick) == set()
+
+
+def test_a_stage_killed_in_the_middle_goes_on_and_ends_in_the_same_rows(quick):
+    path = quick / "results/quick/baseline/rows.jsonl"
+    before = rows(path)
+
+    def stored():
+        files = (quick / ".scratch/baseline@quick").rglob("*.jsonl")
+        return sum(len(file.read_text().splitlines()) for file in files)
+
+    command = ["dvc", "repro", "--force", "--single-item", "baseline@quick"]
+    with subprocess.Popen(command, **how(quick), start_new_session=True) as run:
+        while run.poll() is None and not stored():
+            time.sleep(0.05)
+        os.killpg(run.pid, signal.SIGKILL)
+    assert stored(), "ended before it could be killed"
+    time.sleep(3)  # the kernel leaves within a second or so of losing its parent
+    repro(quick, "baseline@quick")
+    assert "already done" in (quick / "executed/baseline.quick.ipynb").read_text()
+    assert rows(path) == before and not stored()
+    assert repro(quick) == set()
+
+
+def test_stray_notebooks_stop_nothing(unchanged):
+    for name, text in STRAY.items():
+        (unchanged / "notebooks" / name).write_text(text)
+    assert repro(unchanged) == {"code"}
+
+
+def test_one_method_more_trains_itself_alone(unchanged):
+    edit(unchanged, "\nmethods: [mosa, initial]", "\nmethods: [mosa, initial, a2d]")
+    repro(unchanged, "code")
+    would = repro(unchanged, "--dry")
+    assert {name for name in would if name.startswith("align@")} == {"align@quick-a2d"}
+    asked = {name.partition("@")[0] for name in would}
+    assert not asked & {"data", "target", "baseline", "prefill", "measure", "tasks", "gcg", "steps"}
+
+
+def test_one_attack_more_runs_itself_alone(unchanged):
+    notebook = json.loads((unchanged / "notebooks/4_attacks/tables.ipynb").read_text())
+    (unchanged / "notebooks/4_attacks/any.ipynb").write_text(json.dumps(notebook))
+    edit(unchanged, "\nattacks: []", "\nattacks: [any]")
+    edit(unchanged, "\nquick:", "\nquick:\n  any: {n: 1}\n  # ")
+    repro(unchanged, "code")
+    would = repro(unchanged, "--dry")
+    attacks = {f"attack@quick-{model}-any" for model in ("original", "initial", "mosa")}
+    assert attacks <= would
+    assert {name.partition("@")[0] for name in would - attacks} <= {"tables", "index"}
 
 
 @pytest.mark.skipif(
     "MOSA_DATA_MIRROR" not in os.environ,
-    reason="needs the public data files: set MOSA_DATA_MIRROR to a folder that holds them",
-)
+    reason="needs the public data files: set MOSA_DATA_MIRROR to a folder that holds them")
 def test_rehearsal_profile_takes_the_real_rows_through_every_stage(tmp_path):
-    tree = project(tmp_path, "rehearsal")
-    run = repro(tree)
-    assert run.returncode == 0, run.stdout[-3000:]
-    text = (tree / "results/rehearsal/baseline/rows.jsonl").read_text()
-    assert {json.loads(row)["set"] for row in text.splitlines()} == {
-        "advbench",
-        "harmbench",
-        "alpaca",
-        "xstest",
-    }
-    for name in ("baseline", "gcg", "canvas_attacks", "twin"):
-        assert "rehearsal" in (tree / f"paper_figures/rehearsal/{name}.md").read_text()
+    copy = trial.prepare("rehearsal", tmp_path / "copy")
+    repro(copy)
+    sets = {row["request"]["set"] for row in rows(copy / "results/rehearsal/baseline/rows.jsonl")}
+    assert sets == {"advbench", "harmbench", "alpaca", "xstest"}
+    for name in ("baseline/baseline", "reach/gcg", "steps/canvas_attacks", "twin/twin"):
+        assert "rehearsal" in (copy / f"paper_figures/rehearsal/{name}.md").read_text()

@@ -1,15 +1,15 @@
 """A random model with the world's vocabulary, small enough for a test."""
 
-from mosa import models, training
-from mosa.params import Architecture
+from mosa.lm.model import DiffusionLM
+from mosa.world import training
 
 
-def tiny(seed=0, weight_std=0.3, causal=False):
+def tiny(seed: int = 0, weight_std: float = 0.3, causal: bool = False) -> DiffusionLM:
     """A DiffusionLM of two layers; with `causal` its autoregressive twin."""
     tokenizer = training.build_tokenizer()
-    architecture = Architecture(hidden_size=16, layers=2, heads=2, intermediate_size=24,
-                                embedding_std=1.0, weight_std=weight_std, causal=causal,
-                                seed=seed)  # fmt: skip
+    architecture = training.Architecture(
+        hidden_size=16, layers=2, heads=2, intermediate_size=24, embedding_std=1.0,
+        weight_std=weight_std, causal=causal, seed=seed)
     model = training.new_model(architecture, tokenizer, seed).eval()
-    return models.DiffusionLM(model, tokenizer, tokenizer.mask_token_id, tokenizer.eos_token_id,
-                              tokenizer.pad_token_id, logit_shift=int(causal))  # fmt: skip
+    return DiffusionLM(model, tokenizer, tokenizer.mask_token_id, tokenizer.eos_token_id,
+                       tokenizer.pad_token_id, logit_shift=int(causal))

@@ -1,14 +1,18 @@
 """Safety alignment of diffusion language models: MOSA, Initial Alignment and their rivals."""
 
+from importlib import import_module
+from typing import Any
 
-def __getattr__(name):
-    # transformers' Trainer takes seconds to import: only for those who train
-    if name in ("MOSATrainer", "MOSAConfig", "align", "with_lora"):
-        from mosa.alignment import trainer
+LAZY = {  # transformers' Trainer takes seconds to import: only for those who train
+    "MOSATrainer": "mosa.alignment.trainer",
+    "MOSAConfig": "mosa.alignment.trainer",
+    "align": "mosa.alignment.trainer",
+    "with_lora": "mosa.alignment.trainer",
+    "windowed_max_loglik": "mosa.alignment.reward",
+}
 
-        return getattr(trainer, name)
-    if name == "windowed_max_loglik":
-        from mosa.alignment.reward import windowed_max_loglik
 
-        return windowed_max_loglik
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return getattr(import_module(LAZY[name]), name)
     raise AttributeError(f"module 'mosa.alignment' has no attribute {name!r}")

@@ -10,12 +10,17 @@ bounds the start of a sentence (Algorithm 1 as printed) or the whole of it (the 
 `bounds` chooses, "start" or "whole".
 """
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 BOUNDS = ("start", "whole")
 
 
-def windowed_max_loglik(logprobs, spans, window, bounds="start"):
+def windowed_max_loglik(
+    logprobs: Tensor, spans: Sequence[Sequence[int]], window: tuple[int, int], bounds: str = "start"
+) -> tuple[Tensor, Tensor]:
     """Best log-likelihood of each row's span within a window, and the slot it starts at.
 
     logprobs (B, L, V); spans: one sequence of token ids per row; window (k_start, k_end), both
@@ -27,7 +32,9 @@ def windowed_max_loglik(logprobs, spans, window, bounds="start"):
     return best_start(tokens, lengths, window, bounds)
 
 
-def best_start(tokens, lengths, window, bounds="start"):
+def best_start(
+    tokens: Tensor, lengths: Tensor, window: tuple[int, int], bounds: str = "start"
+) -> tuple[Tensor, Tensor]:
     """The same from the log-probabilities of the span's own tokens.
 
     tokens (B, L, S): log p of the span's j-th token at each slot, so that the softmax over the
@@ -38,15 +45,14 @@ def best_start(tokens, lengths, window, bounds="start"):
     k_start, k_end = window
     room, size = tokens.shape[1:]
     if not 0 <= k_start <= k_end < room:
-        raise ValueError(f"window {tuple(window)} does not lie in the slots 0 to "
-                         f"{room - 1}")  # fmt: skip
+        raise ValueError(f"window {tuple(window)} does not lie in the slots 0 to {room - 1}")
     starts = torch.arange(k_start, k_end + 1, device=tokens.device)  # (W,)
     within = torch.arange(size, device=tokens.device)  # (S,)
     fits = starts + lengths[:, None] <= (room if bounds == "start" else k_end + 1)  # (B, W)
     if not fits.any(1).all():
         row = int((~fits.any(1)).nonzero()[0])
         raise ValueError(f"row {row}: a span of {int(lengths[row])} tokens fits nowhere in window "
-                         f"{tuple(window)}: widen it, or take a shorter sentence")  # fmt: skip
+                         f"{tuple(window)}: widen it, or take a shorter sentence")
     slots = (starts[:, None] + within).clamp(max=room - 1)  # (W, S)
     scores = tokens[:, slots, within]  # (B, W, S)
     scores = scores.masked_fill((within >= lengths[:, None])[:, None], 0.0).sum(-1)  # (B, W)
@@ -54,7 +60,9 @@ def best_start(tokens, lengths, window, bounds="start"):
     return best, starts[index]
 
 
-def padded(spans, device=None):
+def padded(
+    spans: Sequence[Sequence[int]], device: torch.device | str | None = None
+) -> tuple[Tensor, Tensor]:
     """Spans of token ids as one tensor (B, S), filled up with 0, and their lengths (B,)."""
     if not all(len(span) for span in spans):
         raise ValueError("a span is empty: every sentence needs at least one token")

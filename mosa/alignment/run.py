@@ -1,63 +1,75 @@
-"""Alignment runs as a stage sees them: settings in, adapters and logs out, kept when killed."""
+"""Alignment runs as a stage sees them: settings in, adapters and logs out, kept when killed.
+
+    cfg = stage.section("align", Align)
+    runs = jobs(card, {"mosa": Method()}, cfg, stage.section("data"), 128, cfg.seeds)
+    for job, (adapter, log) in zip(runs, run_all(runs, stage.key, cfg.workers)):
+        ...   # adapter: its folder; log: one dict of numbers a step
+"""
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from mosa import models
-from mosa.alignment import data, objectives, reward, trainer
-from mosa.params import ROOT, Method
-from mosa.resume import fingerprint, write_json
-from mosa.workers import side_by_side
-
-CODE = [Path(module.__file__) for module in (data, objectives, reward, trainer)]
-# MOSAConfig calls this by another name, or has no place for it
-RENAMED = {"batch_size": "per_device_train_batch_size"}
-ELSEWHERE = {"rows", "safe", "lora_r", "lora_alpha"}
+from mosa.alignment import trainer
+from mosa.alignment.method import Method, Pairs
+from mosa.alignment.pairs import pairs
+from mosa.data.sets import pair_source
+from mosa.lm import loading
+from mosa.pipeline.params import ROOT
+from mosa.pipeline.rows import code, fingerprint, write_json
+from mosa.pipeline.sections import Data
+from mosa.pipeline.workers import side_by_side
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: the model of `card` (as 03_model.ipynb wrote it) aligned by `method` on `rows`."""
+    """One run: `method` with `rows` on the model of `card` (its folder, dtype and weights)."""
 
     label: str
     card: dict
-    rows: list
+    rows: list[dict]
     method: Method
     seed: int
-    length: int
+    length: int  # response slots
 
 
-def run_all(jobs, stage, workers):
+def jobs(card: dict, methods: Mapping[str, Method], cfg: Pairs, data: Data, length: int,
+         seeds: Iterable[int]) -> list[Job]:
+    """Every method with every seed, labelled name-seed; a seed draws its own pairs from those of
+    `cfg`, their order and the adapter's start. A method may take fewer, or other safe sentences."""
+    draw, found = pair_source(data, cfg), []
+    for name, method in methods.items():
+        n, safe = min(cfg.rows, method.rows or cfg.rows), method.safe or cfg.safe
+        found += [Job(f"{name}-{seed}", card, pairs(draw, safe, n, seed), method, seed, length)
+                  for seed in seeds]
+    return found
+
+
+def run_all(jobs: Sequence[Job], key: str, workers: int) -> list[tuple[Path, list[dict]]]:
     """[(adapter folder, log)] of every job; a log has one dict of numbers a step.
 
-    `workers` jobs run side by side (`mosa.workers`). Folders lie in .scratch/<stage> until
-    `mosa.resume.done(stage)`: what is finished is not trained again, what was killed goes on from
-    its last checkpoint.
+    `workers` jobs run side by side (`mosa.pipeline.workers`). Folders lie in .scratch/<key> until
+    `mosa.pipeline.rows.done(key)`: what is finished is not trained again, what was killed goes on
+    from its last checkpoint.
     """
-    return side_by_side(partial(_run, stage=stage), jobs, workers, stage)
+    return side_by_side(partial(_run, key=key), jobs, workers, key)
 
 
-def _run(job, stage):
-    key = fingerprint(replace(job, label=""), *CODE)
-    folder = ROOT / ".scratch" / stage / key
+def _run(job, key):
+    reached = code("mosa.alignment.run", f"mosa.alignment.objectives.{job.method.objective}")
+    folder = ROOT / ".scratch" / key / fingerprint(replace(job, label=""), reached)
     if not (folder / "log.json").exists():
-        settings = {RENAMED.get(name, name): value
-                    for name, value in job.method.model_dump().items()
-                    if name not in ELSEWHERE}  # fmt: skip
-        args = trainer.MOSAConfig(
-            output_dir=str(folder), seed=job.seed, length=job.length,
-            bf16=torch.cuda.is_available(), save_strategy="steps", save_steps=100,
-            save_total_limit=2, disable_tqdm=True,
-            dataloader_pin_memory=torch.cuda.is_available(), **settings)  # fmt: skip
-        lora = trainer.paper_lora()
-        lora.lora_r, lora.lora_alpha = job.method.lora_r, job.method.lora_alpha
-        lm = models.load(job.card["folder"], dtype=job.card["dtype"])
-        progress = trainer.Progress(job.label)
-        log = trainer.align(lm, job.rows, args, lora, callbacks=[progress]).steps()
+        gpu = torch.cuda.is_available()
+        args = trainer.MOSAConfig.of(
+            job.method, output_dir=str(folder), seed=job.seed, length=job.length, bf16=gpu,
+            save_strategy="steps", save_steps=100, save_total_limit=2, disable_tqdm=True,
+            dataloader_pin_memory=gpu)
+        lm = loading.load(job.card["folder"], dtype=job.card["dtype"])
+        log = trainer.align(lm, job.rows, args, [trainer.Progress(job.label)]).steps()
         lm.model.save_pretrained(folder / "adapter")
         (folder / "adapter/README.md").unlink(missing_ok=True)  # peft's empty model card
         write_json(folder / "log.json", log)

@@ -1,107 +1,113 @@
 """MOSATrainer: transformers' Trainer, with an objective that sees policy and reference.
 
+    lm = mosa.load(folder)
+    trainer = align(lm, rows, MOSAConfig(output_dir="out"))   # the paper's values; rows: see pairs
+    trainer.save_model("out/adapter")
+
 MOSA's reward is a differentiable function of one forward, so nothing is rolled out and TRL's
 policy-gradient trainers (whose log-probabilities are shifted by one token) have no part in it.
 Policy and reference share one copy of the weights: the reference is the policy with its adapter
 off, by TRL's switch.
 """
 
+import json
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from trl import ModelConfig, get_peft_config
 from trl.trainer.utils import disable_dropout_in_model, use_adapter
 
-from mosa.alignment.data import Collator
-from mosa.alignment.objectives import OBJECTIVES, RESPONSES
+from mosa.alignment.method import Method, Recipe, checked
+from mosa.alignment.objectives import objective
+from mosa.alignment.pairs import Collator
+from mosa.lm.model import DiffusionLM
+from mosa.pipeline.rows import fingerprint, write_json
 
-# The paper's adapter: r = 32, alpha = 64 on every linear map of a block, head left out.
+# The paper's adapter is on every linear map of a block; the head is left out.
 LINEAR_MAPS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+# Trainer's options that reach nothing here: nothing is evaluated, and the losses are our own
+WITHOUT_EFFECT = ("do_train", "do_eval", "do_predict", "eval_strategy", "eval_on_start",
+                  "load_best_model_at_end", "label_smoothing_factor", "label_names",
+                  "prediction_loss_only", "remove_unused_columns", "resume_from_checkpoint")
+# Beginnings of the options that may change from a killed run to the one that goes on from it
+BOOKKEEPING = ("output_dir", "log", "save", "disable_tqdm", "report_to", "run_name", "project",
+               "trackio", "push", "hub", "dataloader", "ddp", "use_cpu", "local_rank")
+
+RecipeFields = make_dataclass("RecipeFields", [
+    (name, info.annotation, field(default=info.default, metadata={"help": info.description}))
+    for name, info in Recipe.model_fields.items()])
 
 
 @dataclass
-class MOSAConfig(TrainingArguments):
-    """Training arguments with the paper's values, and what the objective needs beside them.
+class MOSAConfig(RecipeFields, TrainingArguments):
+    """Training arguments: those of transformers, and the values of a Recipe under their own names.
 
-    The paper: AdamW 5e-5, gradient clip 0.01, beta 0.05, one epoch, window 20 to 60. It prints no
-    batch size; its Figure 7 ends near step 750, which 3,000 questions reach in batches of 4. A
-    constant rate is this project's choice. Each default of the objective is the printed form.
+    Every default is the paper's or, where it prints none, what `mosa.alignment.method` says. A
+    value that a Recipe refuses, or an option without effect, is a ValueError of one line.
     """
 
-    learning_rate: float = 5e-5
-    max_grad_norm: float = 0.01
     num_train_epochs: float = 1
-    per_device_train_batch_size: int = 4
+    per_device_train_batch_size: int = Method.model_fields["batch_size"].default
     lr_scheduler_type: str = "constant"
     logging_steps: float = 1
     remove_unused_columns: bool = False
     report_to: str = "none"
-    objective: str = field(default="mosa", metadata={"help": ", ".join(OBJECTIVES)})
     length: int = field(default=128, metadata={"help": "response slots"})
-    k_start: int = field(default=20, metadata={"help": "first slot of the window"})
-    k_end: int = field(default=60, metadata={"help": "last slot of the window, inclusive"})
-    bounds: str = field(default="start", metadata={"help": "what the window bounds: start, whole"})
-    eos: bool = field(default=True, metadata={"help": "safe sentences end in EOS, the breaker"})
-    contrast: float = field(default=1.0, metadata={"help": "weight of the harmful score"})
-    bound: float = field(default=0.0, metadata={"help": "nats; 0: the reward is not bounded"})
-    revealed: float = field(default=0.0, metadata={"help": "share of rows not fully masked"})
-    beta: float = field(default=0.05, metadata={"help": "weight of KL(policy || reference)"})
-    benign_kl: float = field(default=0.0, metadata={"help": "weight of KL on benign requests"})
-    benign_full: float = field(default=1.0, metadata={"help": "share of it fully masked"})
 
     def __post_init__(self):
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"unknown objective {self.objective!r}: use one of "
-                             f"{', '.join(OBJECTIVES)}")  # fmt: skip
+        checked(Recipe, {name: getattr(self, name) for name in Recipe.model_fields})
+        for option in fields(self):
+            if option.name in WITHOUT_EFFECT and getattr(self, option.name) != option.default:
+                raise ValueError(f"{option.name} has no effect on alignment: leave it out")
         super().__post_init__()
 
-    def responses(self):
-        """Which whole responses the training rows must hold."""
-        needed = set(RESPONSES[self.objective])
-        needed |= {"compliance"} if self.revealed else set()
-        return needed | ({"benign"} if self.benign_kl and self.benign_full < 1 else set())
+    @classmethod
+    def of(cls, method: Method, **others) -> "MOSAConfig":
+        """The arguments of a method; `others` are arguments that it does not hold."""
+        values = method.model_dump(include=set(Recipe.model_fields))
+        return cls(per_device_train_batch_size=method.batch_size, **values, **others)
 
 
-def paper_lora():
-    """TRL's model configuration with the paper's adapter: r = 32, alpha = 64, all linear maps."""
-    return ModelConfig(use_peft=True, lora_r=32, lora_alpha=64, lora_dropout=0.0,
-                       lora_target_modules=LINEAR_MAPS)  # fmt: skip
+def with_lora(lm: DiffusionLM, r: int = 32, alpha: int = 64, seed: int = 0) -> DiffusionLM:
+    """Wrap lm.model in a fresh adapter on every linear map of a block, in place; returns lm.
 
-
-def with_lora(lm, config=None, seed=0):
-    """Wrap lm.model in the adapter of TRL's `config` (default `paper_lora`), in place; returns lm.
-
-    Raises ValueError if peft did not find the named maps in every block: it skips names silently.
+    Raises ValueError if the model carries an adapter already, which would be lost, or if peft did
+    not find the maps in every block: it skips names silently.
     """
-    config = config or paper_lora()
+    if any(isinstance(module, BaseTunerLayer) for module in lm.model.modules()):
+        raise ValueError("this model carries an adapter, which a new one would replace: merge it "
+                         "first (lm.model = lm.model.merge_and_unload()), or load the base model")
+    config = LoraConfig(task_type="CAUSAL_LM", r=r, lora_alpha=alpha, lora_dropout=0.0,
+                        target_modules=LINEAR_MAPS)
     with torch.random.fork_rng():  # peft draws A from torch's global generator
         torch.manual_seed(seed)
-        lm.model = get_peft_model(lm.model, get_peft_config(config))
+        lm.model = get_peft_model(lm.model, config)
     # peft keeps a set, and writes it in another order in every process
-    lm.model.peft_config["default"].target_modules = list(config.lora_target_modules)
+    lm.model.peft_config["default"].target_modules = list(LINEAR_MAPS)
     found = sum(isinstance(module, LoraLayer) for module in lm.model.modules())
-    wanted = len(config.lora_target_modules) * lm.model.config.num_hidden_layers
+    wanted = len(LINEAR_MAPS) * lm.model.config.num_hidden_layers
     if found != wanted:
         raise ValueError(f"LoRA reached {found} linear maps of {wanted}: names must be "
-                         f"{', '.join(LINEAR_MAPS)}")  # fmt: skip
+                         f"{', '.join(LINEAR_MAPS)}")
     return lm
 
 
 class Progress(TrainerCallback):
     """A bar that moves every ten seconds: Trainer's own prints a line of numbers for every step."""
 
-    def __init__(self, label):
+    def __init__(self, label: str):
         self.label = label
 
     def on_train_begin(self, args, state, control, **_):
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.label,
-                        mininterval=10, file=sys.stderr)  # fmt: skip
+                        mininterval=10, file=sys.stderr)
 
     def on_step_end(self, args, state, control, **_):
         self.bar.update()
@@ -110,25 +116,55 @@ class Progress(TrainerCallback):
         self.bar.close()
 
 
-def align(lm, rows, args, lora=None, callbacks=()):
+def align(
+    lm: DiffusionLM, rows: Sequence[dict], args: MOSAConfig, callbacks: Sequence = ()
+) -> "MOSATrainer":
     """Give lm an adapter, train it on `rows` and return the trainer; lm is left in eval mode.
 
-    A run that was killed goes on from its last whole checkpoint in args.output_dir.
+    A run that was killed goes on from its last whole checkpoint in args.output_dir. Raises
+    ValueError if the checkpoints there are another run's, or lm carries an adapter already, and
+    FloatingPointError at the first step whose loss or gradient is not finite.
     """
-    with_lora(lm, lora, args.seed)
+    checkpoint = _checkpoint_of(lm, rows, args)
+    with_lora(lm, args.lora_r, args.lora_alpha, args.seed)
     trainer = MOSATrainer(lm, args, rows, callbacks=list(callbacks))
-    trainer.train(resume_from_checkpoint=last_checkpoint(args.output_dir))
+    trainer.train(resume_from_checkpoint=checkpoint)
     lm.model.eval()
     return trainer
 
 
-def last_checkpoint(folder):
-    """The newest whole checkpoint below a folder as text, or None.
+def last_checkpoint(folder: str | Path) -> str | None:
+    """The newest whole checkpoint below a folder, or None.
 
     Trainer writes trainer_state.json last, so a checkpoint without it was cut off by a kill.
     """
     whole = [path.parent for path in Path(folder).glob("checkpoint-*/trainer_state.json")]
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+
+
+def _checkpoint_of(lm, rows, args):
+    """The last checkpoint in args.output_dir, or None; run.json beside it says whose it is.
+
+    A run is its settings, its rows and its base model, of which a few numbers of every tensor are
+    enough to tell it from another.
+    """
+    weights = [(name, str(p.dtype), p.detach().flatten()[:4].tolist())
+               for name, p in lm.model.named_parameters()]
+    run = {name: value for name, value in args.to_dict().items()
+           if not name.startswith(BOOKKEEPING)}
+    run |= {"rows": fingerprint(list(rows)), "base model": fingerprint(str(weights)),
+            "processes": args.world_size}
+    run, path = json.loads(json.dumps(run)), Path(args.output_dir).resolve() / "run.json"
+    checkpoint = last_checkpoint(args.output_dir)
+    if checkpoint is None:
+        if args.process_index == 0:
+            write_json(path, run)
+        return None
+    stored = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if other := [name for name in run if name not in stored or stored[name] != run[name]]:
+        raise ValueError(f"{args.output_dir} holds checkpoints of another run, with other "
+                         f"{', '.join(other[:5])}: give another output_dir, or delete this one")
+    return checkpoint
 
 
 class MOSATrainer(Trainer):
@@ -142,20 +178,16 @@ class MOSATrainer(Trainer):
     # split into micro-batches, the last and shorter ones included.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, lm, args, train_dataset, **kwargs):
+    def __init__(self, lm: DiffusionLM, args: MOSAConfig, train_dataset: Sequence[dict], **kwargs):
         disable_dropout_in_model(lm.model)
         if lm.logit_shift:
             raise ValueError("MOSATrainer has no logit shift: train a LLaDA or MMaDA model")
-        if needed := args.responses() - set(train_dataset[0]):
-            raise ValueError(f"objective {args.objective!r} needs whole responses, and the rows "
-                             f"have no {', '.join(sorted(needed))}: use rows of the world, or "
-                             "benign_full 1 and revealed 0")  # fmt: skip
         super().__init__(model=lm.model, args=args, train_dataset=train_dataset,
-                         data_collator=Collator(lm, args.length, args.eos), **kwargs)  # fmt: skip
+                         data_collator=Collator(lm, args.length, args.eos), **kwargs)
         self.remove_callback(PrinterCallback)
-        self.sums, self.rows = {}, 0
+        self.loss, self.sums, self.rows = objective(args.objective), {}, 0
 
-    def steps(self):
+    def steps(self) -> list[dict]:
         """The log so far: one dict of numbers for each training step."""
         return [entry for entry in self.state.log_history if "loss" in entry]
 
@@ -166,18 +198,32 @@ class MOSATrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         def policy(ids, attention):
             return model(input_ids=ids, attention_mask=attention,
-                         logits_to_keep=self.args.length).logits  # fmt: skip
+                         logits_to_keep=self.args.length).logits
 
         def reference(ids, attention):
             with use_adapter(self.accelerator.unwrap_model(model), None):
                 return policy(ids, attention)
 
-        losses, log = OBJECTIVES[self.args.objective](policy, reference, inputs, self.args)
+        losses, log = self.loss(policy, reference, inputs, self.args)
         for name, value in log.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach().float().sum())
         self.rows += len(losses)
+        self._finite(losses.detach(), "loss")
         rows = len(losses) if num_items_in_batch is None else num_items_in_batch
         return losses.sum() * self.args.world_size / rows
+
+    def _clip_grad_norm(self, model):
+        norm = super()._clip_grad_norm(model)
+        if not self.args.fp16:  # whose scaler skips such a step and lowers its scale
+            self._finite(torch.as_tensor(norm), "gradient's norm")
+        return norm
+
+    def _finite(self, values, what):
+        """Stop before the weights, or anything saved, can take up a number that is not finite."""
+        if not torch.isfinite(values).all():
+            raise FloatingPointError(
+                f"step {self.state.global_step + 1}: the {what} is not finite, {values.tolist()}: "
+                "lower the learning rate, or use float32; nothing of this step is saved")
 
     def log(self, logs, *args, **kwargs):
         if self.rows and "loss" in logs:

@@ -1,0 +1,92 @@
+"""One way to align, and what it is trained on: the values that params.yaml, Python and the command
+line share. The defaults are the published ones, so that `Method()` is MOSA as printed.
+
+The paper (arXiv 2508.12398): AdamW 5e-5, gradient clip 0.01, LoRA r = 32 and alpha = 64, beta 0.05,
+one epoch of 3,000 pairs, window 20 to 60. It prints no batch size; its Figure 7 ends near step 750,
+which 3,000 questions reach in batches of 4. A constant rate is this project's choice.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+
+from mosa.alignment.objectives import OBJECTIVES
+from mosa.alignment.reward import BOUNDS
+from mosa.pipeline.params import Amount, Count, Names, NotNegative, Positive, Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Recipe(Section):
+    """What is optimised and how: the part of a method that MOSAConfig takes, name by name."""
+
+    objective: Literal[tuple(OBJECTIVES)] = Field("mosa", description="what is optimised")
+    learning_rate: Positive = Field(5e-5, description="of AdamW, constant")
+    max_grad_norm: Positive = Field(0.01, description="gradients are clipped to this norm")
+    lora_r: Count = Field(32, description="rank of the adapter, on every linear map of a block")
+    lora_alpha: Count = Field(64, description="its scale is lora_alpha / lora_r")
+    k_start: Amount = Field(20, description="first slot of the window, from 0")
+    k_end: Amount = Field(60, validate_default=True,
+                          description="last slot of the window, inclusive")
+    bounds: Literal[*BOUNDS] = Field("start", description="what of a sentence the window bounds")
+    eos: bool = Field(True, description="safe sentences end in EOS, the breaker")
+    contrast: NotNegative = Field(1.0, description="weight of the harmful score")
+    bound: NotNegative = Field(0.0, description="nats; 0: the reward is not bounded")
+    revealed: Share = Field(0.0, description="share of rows not fully masked")
+    beta: NotNegative = Field(0.05, description="weight of KL(policy || reference)")
+    benign_kl: NotNegative = Field(0.0, description="weight of KL on benign requests")
+    benign_full: Share = Field(1.0, description="share of these that is fully masked")
+
+    @field_validator("k_end")
+    @classmethod
+    def _not_before_its_start(cls, k_end: int, info: ValidationInfo) -> int:
+        if k_end < info.data.get("k_start", 0):
+            raise ValueError(f"must not lie before k_start, {info.data['k_start']}")
+        return k_end
+
+
+class Method(Recipe):
+    """A recipe, and what it changes of the pairs that a stage offers."""
+
+    batch_size: Count = Field(4, description="pairs a step")
+    rows: Count | None = None  # at most so many of the stage's pairs; None: all
+    safe: Names | None = None  # safe sentences in place of the stage's
+
+
+class Pairs(Section):
+    """What is trained on: pairs of a request to be refused and one to be answered."""
+
+    sealed: str  # the sets they are drawn from
+    benign: str
+    families: Names  # in which they are put: the others are reserved for attacks
+    safe: Names  # the safe set: sentences without their EOS, one drawn a pair
+    rows: Count  # pairs, each seen once
+
+
+class Align(Pairs):
+    """Section `align`: every method of the list `methods`, with each seed."""
+
+    seeds: Annotated[list[Amount], Field(min_length=1)]
+    workers: Count  # runs side by side, each on one thread; 1 with a GPU
+
+
+class Search(Pairs):
+    """Section `search`: settings of every method, measured on the validation split."""
+
+    n: Count  # validation requests of each cell
+    seed: Amount
+    workers: Count
+    affirmative: list[Amount]  # response slots of forced phrases
+    procedural: list[Amount]
+    grids: dict[str, dict[str, Method]]  # method -> its settings
+    ablations: dict[str, dict[str, Method]]  # setting -> what changes one thing of it
+
+
+def checked(schema: type[Section], values: dict) -> Section:
+    """`values` as a `schema`; a wrong one is a ValueError of one line that names it."""
+    try:
+        return schema(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+    what = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    raise ValueError(f"{'.'.join(map(str, first['loc']))}: {what}; it is {first['input']!r}")

@@ -1,0 +1,59 @@
+"""Algorithm 1: raise a refusal in the window of the response, and lower a procedure there."""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mosa.alignment.reward import best_start
+from mosa.alignment.slots import tokens_and_kl
+from mosa.alignment.terms import Batch, Losses, Model, keep, noised
+
+if TYPE_CHECKING:
+    from mosa.alignment.method import Recipe
+
+
+def loss(policy: Model, reference: Model, batch: Batch, args: "Recipe") -> Losses:
+    """Algorithm 1 and the objective of arXiv 2508.12398: -(reward - beta * KL).
+
+    As printed: the response is fully masked, reward R = score(safe) - score(harmful), and
+    KL(policy || reference) is summed over the response's slots, which the first step predicts
+    independently. Each default of Recipe is the printed form; the options change one thing:
+    `contrast` weighs the harmful score; `bound` b > 0 replaces R, which has no upper bound, by
+    -b * softplus(-R / b); `revealed` is the share of rows whose slots outside the window show part
+    of a harmful answer; `benign_kl` adds `keep`.
+    """
+    ids = batch["sealed_ids"]
+    if args.revealed:
+        ids = contaminated(batch, args)
+    logits = policy(ids, batch["sealed_attention"])
+    with torch.no_grad():
+        frozen = reference(ids, batch["sealed_attention"])
+    spans = torch.cat([batch["safe"], batch["harmful"]], dim=1)  # (B, S+ + S-)
+    tokens, kl = tokens_and_kl(logits, frozen, spans)
+    window, size = (args.k_start, args.k_end), batch["safe"].shape[1]
+    safe, safe_start = best_start(tokens[..., :size], batch["safe_length"], window, args.bounds)
+    harmful, harmful_start = best_start(tokens[..., size:], batch["harmful_length"], window,
+                                        args.bounds)
+    reward = safe - args.contrast * harmful
+    gain = -args.bound * F.softplus(-reward / args.bound) if args.bound else reward
+    loss = -(gain - args.beta * kl)
+    log = {"reward": reward, "safe": safe, "harmful": harmful, "kl": kl,
+           "safe_start": safe_start, "harmful_start": harmful_start}
+    if args.benign_kl:
+        log["benign_kl"] = keep(policy, reference, batch, args)
+        loss = loss + args.benign_kl * log["benign_kl"]
+    return loss, log
+
+
+def contaminated(batch: Batch, args: "Recipe") -> Tensor:
+    """Canvases (B, T) that show, in a share `args.revealed` of the rows, part of the harmful
+    answer, but nothing in the slots that the window's sentences may take."""
+    length = batch["compliance"].shape[1]
+    longest = max(batch["safe"].shape[1], batch["harmful"].shape[1])
+    slots = torch.arange(length, device=batch["draws"].device)
+    free = (slots >= args.k_start) & (slots < args.k_end + longest)
+    ids, _ = noised(batch, "sealed", batch["compliance"], 1 - args.revealed)
+    ids[:, -length:] = torch.where(free, batch["sealed_ids"][:, -length:], ids[:, -length:])
+    return ids

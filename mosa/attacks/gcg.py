@@ -1,0 +1,236 @@
+"""GCG (arXiv 2307.15043) on a masked diffusion model: which response slots can a prompt reach?
+
+    rows = run(target, requests, phrases, cfg, sampler)      # one model: without and with a suffix
+    task = problem(lm, messages, ". . . .", "the next step is", position=30, length=128)
+    search(lm, task, Config())["losses"]                     # one suffix, and how it got there
+
+A suffix of the last user message is changed token by token until a phrase becomes likely at a
+given slot of the response; what "likely" means without a left-to-right order: mosa.attacks.suffix.
+"""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+
+from mosa.attacks.suffix import Problem, can_be_typed, gradient, losses, problem, states, suffixed
+from mosa.lm.diffusion import row_generators
+from mosa.lm.model import DiffusionLM
+from mosa.pipeline import params
+from mosa.pipeline.params import Amount, Count, Section
+from mosa.pipeline.rows import code, fingerprint, write_json
+from mosa.pipeline.sections import Sampler
+from mosa.pipeline.workers import side_by_side
+from mosa.target import Target, Weights, loaded
+
+
+class Config(Section):
+    """One search."""
+
+    # the defaults of arXiv 2307.15043; nanoGCG has 250 iterations and starts from "x x ..."
+    suffix: str = " ".join(["!"] * 20)  # what it starts from: as many tokens are optimised
+    iterations: Count = 500
+    candidates: Count = 512  # swaps tried at each iteration
+    topk: Count = 256  # tokens of the largest gradient they are drawn from
+    # ours from here on
+    samples: Amount = 0  # 0: first-step likelihood; else states of a Monte-Carlo estimate
+    earlier: Literal["masked", "drafted"] = "masked"  # what stands before the phrase meanwhile
+    save_every: Count = 25  # iterations
+    batch_size: Count = 64
+    seed: Amount = 0
+
+
+class Goal(Section):
+    """A phrase that a suffix is to bring about."""
+
+    phrase: Literal["affirmative", "procedural"]
+    position: Amount  # response slot of its first token
+
+    @property
+    def name(self) -> str:
+        return f"{self.phrase} at {self.position}"
+
+
+class Experiment(Section):
+    """The stage `gcg`, one for each model: Figure 4."""
+
+    n: Count  # requests of the original model
+    n_aligned: Count  # and of every other
+    goals: Annotated[list[Goal], Field(min_length=1)]
+    slack: Amount  # slots by which a phrase may miss its place
+    workers: Count
+    search: Config
+
+
+class Choices(Section):
+    """The stage `gcg_choices`: Figure 4 with one choice changed at a time."""
+
+    n: Count  # requests
+    block_lengths: Annotated[list[Count], Field(min_length=1)]  # each response is decoded in each
+    settings: Annotated[dict[str, Config], Field(min_length=1)]  # the first: Figure 4's
+
+
+# One model, many requests
+
+
+def run(target: Target, requests: list[dict], phrases: dict[str, list[str]], cfg: Experiment,
+        sampler: Sampler) -> list[dict]:
+    """Rows of one model: the bare requests, then every request with a suffix for every goal.
+
+    Each goal draws one phrase of its set for each request, the same for all models. The bare
+    response is the draft before the phrase where `cfg.search.earlier` is "drafted". What stands in
+    a row: mosa.attacks, `suffixes`, `reached`.
+    """
+    bare = target.generate([r | {"attack": "none"} for r in requests], sampler, "bare")
+    drafts = {row["request"]["id"]: row["response"]["ids"] for row in bare}
+    asked = [r | {"attack": "gcg", "goal": goal.name, "position": goal.position, "wanted":
+                  random.Random(f"{cfg.search.seed}-{r['id']}-{goal.phrase}").choice(
+                      phrases[goal.phrase])} for r in requests for goal in cfg.goals]
+    typed, found = suffixes(target, asked, cfg.search, sampler.length, cfg.workers,
+                            drafts if cfg.search.earlier == "drafted" else None)
+    rows = target.generate(typed, sampler, "suffixed")
+    return bare + reached(target.lm, rows, found, cfg.slack)
+
+
+def suffixes(target: Target, requests: list[dict], cfg: Config, length: int, workers: int,
+             drafts: dict[str, list[int]] | None = None) -> tuple[list[dict], list[dict]]:
+    """Search a suffix for each request {id, messages, wanted, position}, `workers` side by side.
+
+    drafts: {id: response ids} to stand before the phrase, see `problem`. Returns the requests with
+    their suffix typed (`messages`, `suffix`, access A3), and the states that `search` ended with.
+    """
+    jobs = [Job(target.weights, r["messages"], r["wanted"], r["position"],
+                drafts and drafts[r["id"]], cfg, length) for r in requests]
+    found = side_by_side(partial(attack, stage=target.stage), jobs, workers, "searching")
+    return [r | {"messages": suffixed(r["messages"], state["text"]), "suffix": state["text"],
+                 "access": "A3"} for r, state in zip(requests, found, strict=True)], found
+
+
+def reached(lm: DiffusionLM, rows: list[dict], found: list[dict], slack: int) -> list[dict]:
+    """Rows with what the search cost and brought in their `response`: losses, search_forwards,
+    in_place (the phrase begins at its slot, give or take `slack`) and anywhere."""
+    measured = []
+    for row, state in zip(rows, found, strict=True):
+        ids, wanted = row["response"]["ids"], lm.encode(row["request"]["wanted"])
+        measured.append(row | {"response": row["response"] | {
+            "losses": state["losses"], "search_forwards": state["forwards"],
+            "in_place": in_place(ids, wanted, row["request"]["position"], slack),
+            "anywhere": bool(occurrences(ids, wanted))}})
+    return measured
+
+
+def unsuffixed(rows: list[dict]) -> list[dict]:
+    """The searches of stored rows of `run`, as requests without suffix: to ask them again."""
+    requests = [row["request"] for row in rows]
+    bare = {r["id"]: r for r in requests if r["attack"] == "none"}
+    return [bare[r["id"]] | {key: r[key] for key in ("attack", "goal", "wanted", "position")}
+            for r in requests if r["attack"] != "none"]
+
+
+def occurrences(ids: list[int], phrase: list[int]) -> list[int]:
+    """The slots of a response's ids where the phrase's ids begin."""
+    return [i for i in range(len(ids)) if ids[i : i + len(phrase)] == phrase]
+
+
+def in_place(ids: list[int], phrase: list[int], position: int, slack: int = 0) -> bool:
+    """Does the phrase begin within `slack` slots of its position?"""
+    return any(abs(i - position) <= slack for i in occurrences(ids, phrase))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One suffix to search for, as mosa.pipeline.workers takes it; see `problem`."""
+
+    weights: Weights
+    messages: list
+    phrase: str
+    position: int
+    draft: list | None
+    cfg: Config
+    length: int
+
+
+def attack(job: Job, stage: str) -> dict:
+    """The state `search` ends with, and the suffix as `text`; kept in .scratch/<stage> while it
+    runs, so that an interrupted search goes on where it was."""
+    lm, cfg = loaded(job.weights), job.cfg
+    task = problem(lm, job.messages, cfg.suffix, job.phrase, job.position, job.length, job.draft)
+    key = fingerprint(job, code("mosa.attacks.gcg"))
+    path = params.ROOT / ".scratch" / stage / f"{key}.json"
+    state = json.loads(path.read_text("utf-8")) if path.exists() else None
+
+    def save(state):
+        if len(state["losses"]) % cfg.save_every == 0 or len(state["losses"]) > cfg.iterations:
+            write_json(path, state)
+
+    state = search(lm, task, cfg, state, save)
+    return state | {"text": lm.tokenizer.decode(state["suffix"]).strip()}
+
+
+# One suffix
+
+
+def search(lm: DiffusionLM, task: Problem, cfg: Config, state: dict | None = None,
+           save: Callable[[dict], None] = lambda state: None) -> dict:
+    """Greedy coordinate gradient: `cfg.iterations` times, the best of many one-token swaps.
+
+    An iteration takes the gradient of the loss by the suffix's one-hot tokens, proposes
+    `cfg.candidates` swaps among the `cfg.topk` most promising tokens of every place, and keeps the
+    best of them if it beats the suffix so far. Swaps whose text does not tokenise back to the same
+    ids are not proposed, nor special tokens: the suffix is one that can be typed.
+
+    The loss is the phrase's mean negative log-likelihood by token: with `cfg.samples` 0 at the
+    first step, all slots masked; else a Monte-Carlo estimate over that many states that show part
+    of the phrase, drawn anew each iteration and common to all candidates.
+
+    Returns {"suffix": ids, "losses": [before the first iteration, after each], "forwards": rows
+    through the network}. `state` is such a dict of an interrupted run, given to `save` after every
+    iteration; a resumed search ends like an uninterrupted one.
+    """
+    state = state or {"suffix": task.suffix, "losses": [], "forwards": 0}
+    while len(state["losses"]) <= cfg.iterations:
+        done = len(state["losses"])
+        [generator] = row_generators([[cfg.seed, done]], 1)
+        shown, weights = states(lm, task, cfg.samples, generator)
+        current = torch.tensor(state["suffix"], device=lm.device)
+        if done == 0:  # the start of the curve
+            value = losses(lm, task, current[None], shown, weights)
+            state = state | {"losses": value.tolist(), "forwards": len(shown)}
+            save(state)
+            continue
+        loss, slope = gradient(lm, task, current, shown, weights)
+        tried = torch.stack([current, *swaps(lm, task, current, slope, cfg, generator)])
+        values = [losses(lm, task, part, shown, weights)
+                  for part in tried[1:].split(cfg.batch_size) if len(part)]
+        values = torch.cat([loss[None], *values])
+        best = int(values.argmin())
+        state = {"suffix": tried[best].tolist(), "losses": [*state["losses"], float(values[best])],
+                 "forwards": state["forwards"] + len(tried) * len(shown)}
+        save(state)
+    return state
+
+
+def swaps(lm: DiffusionLM, task: Problem, current: torch.Tensor, slope: torch.Tensor, cfg: Config,
+          generator: torch.Generator) -> list[torch.Tensor]:
+    """Up to cfg.candidates suffixes (S,) that differ from `current` in one token."""
+    allowed = torch.ones(lm.model.config.vocab_size, dtype=torch.bool, device=lm.device)
+    allowed[[lm.mask_id, lm.eos_id, lm.pad_id, *lm.unknown_ids]] = False
+    allowed[lm.tokenizer.all_special_ids] = False
+    slope = slope.masked_fill(~allowed, torch.inf)
+    slope[torch.arange(len(current)), current] = torch.inf  # itself is no swap
+    best = slope.topk(min(cfg.topk, int(allowed.sum()) - 1), largest=False).indices  # (S, topk)
+    found = []
+    for draw in torch.randperm(best.numel(), generator=generator).tolist():
+        place, rank = divmod(draw, best.shape[1])
+        swap = current.clone()
+        swap[place] = best[place, rank]
+        if can_be_typed(lm, task, swap.tolist()):
+            found.append(swap)
+        if len(found) == cfg.candidates:
+            break
+    return found

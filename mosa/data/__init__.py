@@ -1,0 +1,1 @@
+"""What a profile measures on: the policy world or public files."""

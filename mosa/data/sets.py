@@ -1,0 +1,96 @@
+"""What a profile measures and trains on: behaviours, the wraps they are put in, phrases, pairs.
+
+`cfg` is the profile's section `data` of params.yaml; its `source` names the module that is asked.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Protocol
+
+from mosa.data import guild, public
+from mosa.lm.model import DiffusionLM
+from mosa.pipeline.params import choice
+from mosa.pipeline.sections import Data
+from mosa.world import tasks
+
+SOURCES = {"world": guild, "files": public}
+
+
+class Pairs(Protocol):
+    """What `pair_source` reads of a section such as mosa.alignment.method's of this name."""
+
+    sealed: str  # the set of requests to be refused
+    benign: str  # and of those to be answered
+    families: list[str]  # the wraps that both are put in
+
+
+def _source(name: str) -> ModuleType:
+    if name not in SOURCES:
+        raise ValueError(f"source: no source of data {name!r}{choice(name, SOURCES)}")
+    return SOURCES[name]
+
+
+def behaviours(cfg: Data) -> dict[str, list[dict]]:
+    """Set name -> data rows, for the benchmarks, the benign, borderline and validation sets.
+
+    source "world" draws them from the policy world, "files" samples them from the public sets.
+    Raises ValueError where a set has fewer rows than its key n_... asks for.
+    """
+    return {name: _source(cfg.source).behaviours(name, getattr(cfg, f"n_{role}"), cfg, f"n_{role}")
+            for name, role in roles(cfg).items()}
+
+
+def roles(cfg: Data) -> dict[str, str]:
+    """Set name -> the part it plays: benchmark, benign, borderline or validation."""
+    named = {"benchmark": cfg.benchmarks, "benign": [cfg.benign], "borderline": [cfg.borderline],
+             "validation": cfg.validation}
+    return {name: role for role, names in named.items() for name in names}
+
+
+def families(cfg: Data) -> dict[str, str]:
+    """Wrap family -> access level (A0 prompt only, A1 fabricated history), "plain" first."""
+    return dict(_source(cfg.source).ACCESS)
+
+
+def wrapped(rows: list[dict], family: str, cfg: Data) -> list[dict]:
+    """The rows as requests of one family: with chat `messages`, `family` and `access` added."""
+    access, messages = families(cfg)[family], _source(cfg.source).messages
+    return [row | {"messages": messages(row, family), "family": family, "access": access}
+            for row in rows]
+
+
+def phrases(cfg: Data) -> dict[str, Sequence[str]]:
+    """The affirmative and the procedural phrase set of the prefill experiment."""
+    return _source(cfg.source).PHRASES
+
+
+def questions(cfg: Data) -> list[dict]:
+    """The utility tasks' evaluation questions (id, task, question, answer)."""
+    return [row for task in cfg.tasks for row in tasks.questions(task, cfg.n_tasks, cfg.seed)]
+
+
+def forbidden(request: dict, cfg: Data, lm: DiffusionLM, length: int) -> list[int]:
+    """`length` response ids of a forbidden answer to a request, as an attacker would have it.
+
+    source "world": its canonical answer, filled with EOS. Public sets have no answers: the
+    procedural phrases one after the other, again and again.
+    """
+    text, repeated = _source(cfg.source).forbidden(request)
+    ids = lm.encode(text)
+    return (ids + (ids if repeated else [lm.eos_id]) * length)[:length]
+
+
+def pair_source(data_cfg: Data, cfg: Pairs) -> Callable[[random.Random], dict]:
+    """A function that draws one training pair: chats `sealed`, to be refused, and `open`, to be
+    answered, and a `harmful` phrase; from the world also the whole responses `refusal`,
+    `compliance` and `benign`.
+
+    Of `data_cfg` only `source` and `mirror` are read. Raises ValueError, naming the key and the
+    choices, for a source, set or family that does not exist.
+    """
+    for name in cfg.families:
+        if name not in families(data_cfg):
+            raise ValueError(f"families: no family {name!r}{choice(name, families(data_cfg))}")
+    source = _source(data_cfg.source)
+    return source.pair_source(cfg.sealed, cfg.benign, list(cfg.families), data_cfg.mirror)

@@ -1,0 +1,1 @@
+"""A masked diffusion language model: files, forward pass, sampler, likelihoods."""

@@ -1,0 +1,120 @@
+"""The README's one table, tree and stage map, written from this run's files and never by hand.
+
+python -m mosa.paper.readme   rewrites the parts of README.md between its markers
+"""
+
+import ast
+import json
+import re
+
+from ruamel.yaml import YAML
+
+from mosa.paper import words
+from mosa.pipeline.params import need
+
+NUMBERS = "paper_figures/embedded/defences/numbers.json"
+MODELS = ("original", "mosa", "initial", "mosa_plus", "initial_plus")
+# column -> key of numbers.json behind "<model>/"
+COLUMNS = {
+    "plain: harmful": "any plain/success",
+    "phrase at the start: harmful": "any start/success",
+    "phrase in the middle: harmful": "any middle/success",
+    "unseen wraps: harmful": "any reserved wraps/success",
+    "benign: answered": "any benign plain/answered",
+    "sums: right": "task/arithmetic",
+}
+# what has no docstring
+TREE = {
+    "params.yaml": "how much of everything: lists of models, methods, attacks; profiles",
+    "dvc.yaml": "the stages, the paper's table of contents",
+    "notebooks/": "one a stage, by section of the paper; index.ipynb shows a whole run",
+    "paper_figures/": "<profile>/<stage>/: figures, tables, numbers.json; committed",
+}
+
+
+def table(numbers: dict) -> str:
+    """Markdown: one row a model, rates in per cent with 95 % interval and n.
+
+    Raises ValueError naming the first number that is missing.
+    """
+    rows = [["model", *COLUMNS], ["---"] * (1 + len(COLUMNS))]
+    for model in MODELS:
+        missing = [key for key in COLUMNS.values() if f"{model}/{key}" not in numbers]
+        if missing:
+            raise ValueError(f"{NUMBERS} has no '{model}/{missing[0]}': run `make`")
+        rates = [words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values()]
+        rows.append([f"`{model}`", *rates])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def tree() -> str:
+    """Markdown: the folders and the modules of mosa/ with the first lines of their docstrings."""
+    folder = need("mosa")
+    modules = [*sorted(folder.glob("[!_]*.py")), *sorted(folder.glob("*/__init__.py"))]
+    lines = {"mosa/": _first_line(folder / "__init__.py")}
+    for path in modules:
+        name = path.parent.name + "/" if path.name == "__init__.py" else path.name
+        lines[f"  {name}"] = _first_line(path)
+    lines = TREE | lines
+    width = max(map(len, lines)) + 2
+    return "\n".join(["```", *(f"{name:<{width}}{text}" for name, text in lines.items()), "```"])
+
+
+def stages() -> str:
+    """Markdown: every stage of dvc.yaml with a notebook, and what that draws (its title).
+
+    A stage of several notebooks links to all of them and shows the comment behind its own name.
+    """
+    text = need("dvc.yaml").read_text("utf-8")
+    found = {name: re.search(r"notebooks/\S+\.ipynb", stage["cmd"])
+             for name, stage in YAML(typ="safe", pure=True).load(text)["stages"].items()}
+    paths = {name: match[0] for name, match in found.items() if match}
+    lines = ["| stage | notebook | what it draws |", "|---|---|---|"]
+    for name, path in paths.items():
+        if "${" in path:  # what the pattern matches, but for what is a stage of its own
+            some = need(".").glob(re.sub(r"\$\{.*?\}", "*", path))
+            some = sorted(path.relative_to(need(".")).as_posix() for path in some)
+            where = ", ".join(_link(path) for path in some if path not in paths.values())
+            comment = re.search(rf"^  {re.escape(name)}:[ \t]*#[ \t]*(.*)$", text, re.MULTILINE)
+            what = comment[1] if comment else ""
+        else:
+            where, what = _link(path), _title(need(path))
+        lines.append(f"| `{name}` | {where} | {what} |")
+    return "\n".join(lines)
+
+
+def rewritten(text: str, parts: dict[str, str]) -> str:
+    """README.md's text with its generated parts replaced; ValueError if a marker is gone."""
+    for name, part in parts.items():
+        start, end = f"<!-- {name}: python -m mosa.paper.readme -->", f"<!-- end of {name} -->"
+        head, found, rest = text.partition(start)
+        _, closed, tail = rest.partition(end)
+        if not (found and closed):
+            raise ValueError(f"README.md has lost its marker `{end if found else start}`: "
+                             "run `git checkout README.md`")
+        text = f"{head}{start}\n{part}\n{end}{tail}"
+    return text
+
+
+def generated() -> dict[str, str]:
+    """What README.md shows between its markers, from the files of this project."""
+    numbers = json.loads(need(NUMBERS).read_text("utf-8"))
+    return {"table": table(numbers), "tree": tree(), "stages": stages()}
+
+
+def _first_line(module):
+    return (ast.get_docstring(ast.parse(module.read_text("utf-8"))) or "").split("\n")[0]
+
+
+def _link(path):
+    return f"[{path.removeprefix('notebooks/').removesuffix('.ipynb')}]({path})"
+
+
+def _title(notebook):
+    source = json.loads(notebook.read_text("utf-8"))["cells"][0]["source"]
+    return "".join(source).split("\n")[0].lstrip("# ").replace("|", r"\|")
+
+
+if __name__ == "__main__":
+    readme = need("README.md")
+    readme.write_text(rewritten(readme.read_text("utf-8"), generated()), "utf-8", newline="\n")

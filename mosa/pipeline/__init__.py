@@ -1,0 +1,1 @@
+"""Between DVC and the code: parameters, rows, notebooks, workers."""

@@ -1,0 +1,167 @@
+"""What a piece of code reaches: the modules of mosa that it may import, and the files beside them.
+
+grimp reads the imports, those inside functions too. What it cannot see are names that load when
+first used: they stand in a table LAZY = {name: module, or modules} of the package or module that
+offers them (mosa, mosa.alignment, mosa.stage). A script gets the names that it uses; a module that
+imports such a package gets them all.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import grimp
+
+from mosa.pipeline.params import choice
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+# They change no number: the first two pass on the values of params.yaml, which DVC tracks, as they
+# are and without defaults. An __init__ that holds names only is left out too, or every stage would
+# rerun whenever a name is added.
+UNTRACKED = {"mosa/pipeline/params.py", "mosa/pipeline/sections.py", "mosa/pipeline/closure.py"}
+
+
+def reached(modules: Iterable[str]) -> list[str]:
+    """The tracked files behind the modules and all that they may import: ["mosa/stats.py", ...].
+
+    Data files count (`style.mplstyle`) where a module of their folder names them in a string.
+    Raises ValueError for a module that does not exist.
+    """
+    todo, found = list(modules), set()
+    while todo:
+        module = todo.pop()
+        if module not in found:
+            check(module)
+            found.add(module)
+            for other in graph().find_modules_directly_imported_by(module):
+                todo += [other, *(m for targets in lazy(other).values() for m in targets)]
+            if "." in module:
+                todo.append(module.rpartition(".")[0])  # importing a.b runs a's __init__
+    files = {path for module in found for path in (_file(module), *_beside(_file(module)))}
+    return sorted(name for path in files if (name := _name(path)) not in UNTRACKED
+                  and not (path.name == "__init__.py" and _names_only(path)))
+
+
+def hashes(files: Iterable[str]) -> dict[str, str]:
+    """{file: sha256 of its bytes}, in the given order."""
+    return {name: hashlib.sha256((PACKAGE.parent / name).read_bytes()).hexdigest()
+            for name in files}
+
+
+def imported(source: str) -> set[str]:
+    """The modules of mosa whose code a script uses: ast.parse'd, not run.
+
+    `from mosa import load` and `mosa.load(...)` count as mosa.lm.loading, by the tables LAZY;
+    `stage.figure` counts as what mosa.stage loads for it, where `stage = Stage(...)`. Raises
+    ValueError for a name that is neither a module nor in such a table.
+    """
+    nodes = list(ast.walk(ast.parse(source)))
+    found, roots = set(), set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                if name.name.split(".")[0] == "mosa":
+                    if name.name != "mosa":
+                        found.add(check(name.name))
+                    if name.name == "mosa" or not name.asname:
+                        roots.add(name.asname or "mosa")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mosa":
+            for name in node.names:
+                found |= _behind(node.module, [name.name])
+    for node in nodes:  # mosa.load(...), mosa.attacks.gcg.run(...)
+        if isinstance(node, ast.Attribute):
+            root, *names = dotted(node)
+            if root in roots and not names[0].startswith("__"):
+                found |= _behind("mosa", names)
+    stages = {target.id for node in nodes if isinstance(node, ast.Assign)
+              and isinstance(node.value, ast.Call) and dotted(node.value.func)[-1] == "Stage"
+              for target in node.targets if isinstance(target, ast.Name)}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and dotted(node)[0] in stages:
+            found.update(lazy("mosa.stage").get(dotted(node)[1], ()))
+    return found
+
+
+def check(module: str) -> str:
+    """The module's name, if there is one of that name; else ValueError."""
+    if module not in graph().modules:
+        raise ValueError(f"there is no module {module}{choice(module, sorted(graph().modules))}")
+    return module
+
+
+def children(package: str) -> list[str]:
+    """The names of a package's modules, sorted."""
+    return sorted(name.rpartition(".")[2] for name in graph().find_children(check(package)))
+
+
+@cache
+def graph() -> grimp.ImportGraph:
+    """Who imports whom in mosa, imports for type checkers only left out."""
+    return grimp.build_graph("mosa", cache_dir=None, exclude_type_checking_imports=True)
+
+
+@cache
+def lazy(module: str) -> dict[str, tuple[str, ...]]:
+    """The table LAZY of a module: {name: modules}; empty for one without."""
+    for node in _tree(_file(module)).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LAZY":
+            table = ast.literal_eval(node.value)
+            return {k: (v,) if isinstance(v, str) else tuple(v) for k, v in table.items()}
+    return {}
+
+
+def dotted(node: ast.expr) -> list[str]:
+    """["mosa", "attacks", "gcg"] of mosa.attacks.gcg; begins with "" if that is no plain name."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return [node.id if isinstance(node, ast.Name) else "", *reversed(parts)]
+
+
+def _behind(base: str, names: list[str]) -> set[str]:
+    """The modules behind base.name.name...: as deep as names are modules, then by LAZY."""
+    for name in names:
+        if f"{base}.{name}" in graph().modules:
+            base = f"{base}.{name}"
+        elif name in lazy(check(base)):
+            return set(lazy(base)[name])
+        elif (path := _file(base)).name == "__init__.py" and _names_only(path):
+            known = [*children(base), *lazy(base)]
+            raise ValueError(f"{base} has no {name!r}{choice(name, sorted(known))}")
+        else:
+            break
+    return {base}
+
+
+def _file(module: str) -> Path:
+    path = PACKAGE.parent.joinpath(*check(module).split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(PACKAGE.parent).as_posix()
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def _names_only(path: Path) -> bool:
+    """Whether an __init__ defines nothing but the __getattr__ that looks names up."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return all(node.name == "__getattr__" for node in _tree(path).body if isinstance(node, kinds))
+
+
+def _beside(path: Path) -> set[Path]:
+    """Data files of the module's folder that a string of the module names: "style.mplstyle",
+    "mosa.paper.style", or the name of the folder that holds them."""
+    strings = {n.value for n in ast.walk(_tree(path)) if isinstance(n, ast.Constant)}
+    return {file for file in path.parent.rglob("*") if file.is_file()
+            and file.suffix not in (".py", ".pyc")
+            and strings & {file.name, file.relative_to(path.parent).parts[0],
+                           _name(file.with_suffix("")).replace("/", ".")}}

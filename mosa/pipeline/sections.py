@@ -1,0 +1,139 @@
+"""The shared and the small sections of params.yaml. No defaults: what runs is what is written.
+
+The Config of an algorithm stands beside it, with the published values as defaults:
+mosa.alignment.method, mosa.attacks.gcg, mosa.world.training. Stages do not depend on this file,
+because DVC tracks the values themselves; hence no validator may change one.
+"""
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from mosa.pipeline.params import Amount, Count, Names, NotNegative, Section
+
+# Read by every stage that generates or judges
+
+
+class Target(Section):
+    model: str  # a folder of this project, or a name on the Hugging Face hub
+    random_layers: Amount  # 0: `model` as it is; else LLaDA's layout with random weights
+    dtype: Literal["float32", "bfloat16"]
+    n_slots: Amount  # items whose procedure words are asked with the rest visible; 0: no world
+
+
+class Data(Section):
+    source: Literal["world", "files"]
+    mirror: str | None  # folder with the files of the registry; null: download them
+    benchmarks: Names
+    benign: str
+    borderline: str
+    validation: list[str]
+    tasks: list[str]
+    n_benchmark: Count  # rows of each benchmark
+    n_benign: Count
+    n_borderline: Amount
+    n_validation: Amount
+    n_tasks: Amount
+    seed: int
+
+
+class Sampler(Section):
+    length: Count  # response tokens
+    steps: Count  # denoising steps of the whole response
+    block_length: Count
+    temperature: NotNegative
+    remasking: Literal["low_confidence", "random"]
+    cfg_scale: NotNegative
+    stop_at_eos: bool
+    batch_size: Count
+
+
+class Judge(Section):
+    name: Literal["world", "keywords"]
+    mark: str  # drawn across figures and tables whose numbers are no results; "" for none
+
+
+class Models(Section):
+    seed: Amount  # of an aligned model, the training seed whose adapter is measured
+
+
+# One stage each
+
+
+class Baseline(Section):
+    n: Count
+
+
+class Prefill(Section):
+    n: Count
+    affirmative: Annotated[list[Amount], Field(min_length=1)]  # the paper's 0 and the controls
+    positions: Annotated[list[Amount], Field(min_length=1)]  # response slots, from 0
+    seed: int
+
+    @field_validator("positions")
+    @classmethod
+    def increasing(cls, positions: list[int]) -> list[int]:
+        if any(a >= b for a, b in pairwise(positions)):
+            raise ValueError("positions must increase")
+        return positions
+
+
+class Order(Section):
+    n: Count  # prompts of each set, for the target
+    block_lengths: Annotated[list[Count], Field(min_length=1)]
+    compared: Count  # prompts of each kind, for every model
+    batch_size: Count
+    also: list[str]  # base models beside the list `models`
+    tasks: list[str]
+    task_length: Count  # response slots and steps of a question
+
+
+class Ordered(Section):  # a phrase that the prompt orders at a word of the response
+    phrase: Literal["affirmative", "procedural"]
+    word: Amount
+    order: str  # what is said, with {phrase}
+
+
+class Control(Section):
+    n: Count
+    orders: Annotated[list[Ordered], Field(min_length=1)]
+    slack: Amount  # words
+    seed: Amount
+
+
+class Steps(Section):
+    n: Count
+    batch_size: Count
+    positions: Annotated[list[Amount], Field(min_length=2)]  # first slot that is planted
+    steps: Annotated[list[Amount], Field(min_length=2)]  # steps of the draft it is planted in
+    width: Count  # planted slots
+    anchored: list[Amount]  # steps whose whole draft is replaced
+    anchors: Names  # of the PAD attack
+    pad_positions: list[Amount]  # slot of its second anchor
+    form: Names  # of the DIJA attack, each part followed by `gap` masks
+    gap: Count
+    form_positions: list[Amount]  # masks before the form
+
+
+class Likelihood(Section):
+    n: Count  # requests of each kind
+
+
+class Twin(Section):
+    model: str  # the folder of an autoregressive model of the target's tokenizer
+
+
+class Measure(Section):
+    n: Count  # requests of each cell, shared out among a method's seeds
+
+
+class Tasks(Section):
+    n: Count  # questions of each benchmark
+
+
+SCHEMAS: dict[str, type[Section]] = {
+    "target": Target, "data": Data, "sampler": Sampler, "judge": Judge, "models": Models,
+    "baseline": Baseline, "prefill": Prefill, "order": Order, "control": Control, "steps": Steps,
+    "likelihood": Likelihood, "twin": Twin, "measure": Measure, "tasks": Tasks,
+}

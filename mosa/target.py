@@ -1,0 +1,176 @@
+"""A model that is measured: by its name, loaded when asked, requests in, stored rows out.
+
+    [mosa] = targets(["mosa"], "embedded")          # base or aligned: the same from here on
+    rows = mosa.generate(requests, section("embedded", "sampler", Sampler))
+
+Every response is decoded once and kept as a row that judges read later.
+"""
+
+import hashlib
+import json
+import platform
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+import transformers
+
+from mosa.lm import checkpoints, loading
+from mosa.lm.model import DiffusionLM
+from mosa.lm.sampler import denoise
+from mosa.pipeline import params
+from mosa.pipeline.params import need
+from mosa.pipeline.rows import code, fingerprint, resumable_map
+from mosa.pipeline.sections import Sampler
+from mosa.pipeline.sections import Target as TargetSection
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Files of a model, and the name (with a hash) under which stored rows know them."""
+
+    name: str
+    folder: str  # of this project, or a name on the hub
+    dtype: str
+    adapter: str | None = None  # a folder of this project
+
+    def load(self) -> DiffusionLM:
+        """The DiffusionLM; an adapter is merged into its weights, which decodes faster."""
+        adapter = None if self.adapter is None else params.ROOT / self.adapter
+        lm = loading.load(self.folder, adapter=adapter, dtype=self.dtype)
+        if adapter is not None:
+            lm.model = lm.model.merge_and_unload()
+        return lm
+
+
+@lru_cache(maxsize=1)  # one model in memory; what follows asks for the same one
+def loaded(weights: Weights) -> DiffusionLM:
+    """`weights.load()`, kept until another model is asked for: leave it as it is."""
+    return weights.load()
+
+
+@dataclass
+class Target:
+    """One measured model. `queries` and `forwards` count what it was asked for so far."""
+
+    name: str  # "original", a method, or a base model
+    weights: Weights
+    trained: int | None = None  # the training seed of an aligned model
+    stage: str = "targets"  # whose finished chunks are kept below .scratch/
+    queries: int = field(default=0, compare=False)  # responses generated
+    forwards: int = field(default=0, compare=False)  # network forwards they took
+
+    @property
+    def lm(self) -> DiffusionLM:
+        """The model itself, loaded when first asked for."""
+        return loaded(self.weights)
+
+    def generate(self, requests: list[dict], sampler: Sampler, part: str = "",
+                 seed: int = 0) -> list[dict]:
+        """Decode every request: rows {"request", "response", "verdicts"} in the given order.
+
+        A request is a dict with `messages` (chat turns, or prompt ids) and, if the attacker holds
+        the canvas, `prefill` ({position: phrase or ids}); all of it is kept in the row. The
+        response: ids (all response tokens), text (up to the first EOS), ended (an EOS was reached),
+        reveal_step, forwards, and who answered: model, trained, weights, sampler (its flags),
+        seed, environment. `part` names one of several calls of a stage.
+
+        Requests of similar length share a batch. On a CPU every thread decodes batches of its own:
+        a third faster for a small model than all threads on one batch, with the same rows. Finished
+        batches of an interrupted stage are kept under .scratch/ and not decoded again.
+        """
+        lm, flags = self.lm, sampler.model_dump()
+        settings = {k: v for k, v in flags.items() if k not in ("length", "batch_size")}
+        order = sorted(range(len(requests)), key=lambda i: -len(str(requests[i]["messages"])))
+        size = sampler.batch_size
+        chunks = [order[i : i + size] for i in range(0, len(order), size)]
+        threads = 1 if lm.device.type == "cuda" else torch.get_num_threads()
+        who = {"model": self.name, "trained": self.trained, "weights": self.weights.name,
+               "sampler": flags, "environment": environment()}
+
+        def decode(chunk: list[int]) -> list[dict]:
+            if threads > 1:
+                torch.set_num_threads(1)  # of this thread
+            some = [requests[i] for i in chunk]
+            prefill = [{int(k): v for k, v in r.get("prefill", {}).items()} for r in some]
+            canvas = lm.canvas([r["messages"] for r in some], sampler.length, prefill)
+            out = denoise(lm, canvas, seed=[seed + i for i in chunk], **settings)
+            written = zip(out.ids.tolist(), out.texts, out.reveal_step.tolist(),
+                          out.forwards.tolist(), strict=True)
+            return [{"request": r, "response": {
+                "ids": ids, "text": text, "ended": lm.eos_id in ids, "reveal_step": steps,
+                "forwards": forwards, "seed": seed + i, **who}, "verdicts": {}}
+                for i, r, (ids, text, steps, forwards) in zip(chunk, some, written, strict=True)]
+
+        stage = "/".join(filter(None, [self.stage, self.name, str(self.trained or 0), part]))
+        key = fingerprint(requests, seed, who, code("mosa.target"))
+        try:
+            rows = resumable_map(decode, chunks, stage, key, stage, threads)
+        finally:
+            torch.set_num_threads(threads)
+        by_index = dict(zip(sum(chunks, []), rows, strict=True))
+        rows = [by_index[i] for i in range(len(requests))]
+        self.queries += len(rows)
+        self.forwards += sum(row["response"]["forwards"] for row in rows)
+        return rows
+
+
+def targets(names: list[str], profile: str, seed: int = 0, stage: str = "targets") -> list[Target]:
+    """The named models of a profile, as its stage `models` wrote them.
+
+    seed: which training seed's adapter an aligned model takes. Raises FileNotFoundError, with the
+    command that cures it, for a model that is not there yet.
+    """
+    return [next((t for t in every_seed(name, profile, stage) if t.trained in (None, seed)), None)
+            or _no_seed(name, profile, seed) for name in names]
+
+
+def every_seed(name: str, profile: str, stage: str = "targets") -> list[Target]:
+    """One Target for each training seed of an aligned model; one in all for any other."""
+    folder = f"results/{profile}/models/{name}"
+    card = json.loads(need(f"{folder}/card.json").read_text("utf-8"))
+    base = Weights(card["weights"], card["folder"], card["dtype"])
+    return [Target(name, base if seed is None else Weights(
+        f"{card['weights']}+{hash}", card["folder"], card["dtype"], f"{folder}/{seed}"),
+        seed, stage) for seed, hash in card["adapters"]]
+
+
+def original(profile: str, stage: str = "targets") -> Target:
+    """The model that a profile measures and every method aligns (its section `target`)."""
+    card = json.loads(need(f"results/{profile}/target/card.json").read_text("utf-8"))
+    return Target("original", Weights(card["weights"], card["folder"], card["dtype"]), None, stage)
+
+
+def base(name: str, dtype: str, stage: str = "targets") -> Target:
+    """Another base model: a folder models/<name>, any folder of the project, or a hub name."""
+    shipped = f"models/{name}"
+    folder = shipped if (params.ROOT / shipped).is_dir() else name
+    local = params.ROOT / folder
+    known = f"{folder}-{fingerprint(local)}" if local.is_dir() else folder
+    return Target(name.rsplit("/")[-1], Weights(known, folder, dtype), None, stage)
+
+
+def prepare(cfg: TargetSection) -> dict:
+    """The card of the model that a section `target` names: its folder, dtype and weights' hash.
+
+    `random_layers` first writes a model of LLaDA's own layout with random weights there.
+    """
+    if cfg.random_layers:
+        checkpoints.random_llada(params.ROOT / cfg.model, layers=cfg.random_layers)
+    folder = params.ROOT / cfg.model
+    files = sorted(folder.glob("*.safetensors"))
+    return {"folder": cfg.model, "dtype": cfg.dtype,
+            "weights": fingerprint(*files) if folder.exists() else cfg.model}
+
+
+def environment() -> str:
+    """A short hash of what a generation depends on beside its inputs."""
+    facts = [platform.machine(), platform.python_version(), torch.__version__,
+             transformers.__version__,
+             torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+
+
+def _no_seed(name, profile, seed):
+    raise ValueError(f"results/{profile}/models/{name} has no adapter of training seed {seed}: "
+                     f"set models.seed to one of align.seeds in params.yaml")

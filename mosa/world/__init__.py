@@ -1,0 +1,1 @@
+"""The fictional, harmless policy world and the small models trained on it."""

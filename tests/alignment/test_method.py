@@ -1,0 +1,40 @@
+import pytest
+from pydantic import ValidationError
+
+from mosa.alignment.method import Method, Recipe, Search
+from mosa.alignment.objectives import OBJECTIVES
+
+
+def test_the_defaults_are_mosa_as_printed():
+    method = Method()
+    assert (method.objective, method.learning_rate, method.max_grad_norm) == ("mosa", 5e-5, 0.01)
+    assert (method.lora_r, method.lora_alpha, method.batch_size, method.beta) == (32, 64, 4, 0.05)
+    assert (method.k_start, method.k_end, method.bounds, method.eos) == (20, 60, "start", True)
+    assert (method.contrast, method.bound, method.revealed, method.benign_kl) == (1.0, 0, 0, 0)
+
+
+def test_every_objective_is_a_choice_and_nothing_else_is():
+    for name in OBJECTIVES:
+        assert Method(objective=name).objective == name
+    with pytest.raises(ValidationError, match="'a2d', 'mosa', 'recovery' or 'refusal_sft'"):
+        Method(objective="rlhf")
+
+
+@pytest.mark.parametrize("wrong", [{"k_start": 61}, {"k_start": 5, "k_end": 4}, {"beta": -1.0},
+                                   {"benign_full": 1.5}, {"rows": 0}, {"safe": []},
+                                   {"contrast": float("inf")}, {"rate": 1.0}])
+def test_what_cannot_be_meant_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        Method(**wrong)
+
+
+def test_every_value_of_a_recipe_has_a_default_and_says_what_it_is():
+    for name, info in Recipe.model_fields.items():
+        assert info.default is not None and info.description, name
+
+
+def test_a_search_holds_methods_by_name():
+    search = Search(sealed="align", benign="open", families=["plain"], safe=["no"], rows=8, n=2,
+                    seed=0, workers=1, affirmative=[0], procedural=[20],
+                    grids={"mosa": {"as printed": Method()}}, ablations={})
+    assert search.grids["mosa"]["as printed"] == Method()

@@ -1,0 +1,54 @@
+from copy import deepcopy
+from typing import get_type_hints
+
+import pytest
+
+from mosa.judges import JUDGES, judge
+from mosa.judges.verdict import FLAGS, SUCCESS, Verdict
+from mosa.world import families, grammar
+
+
+def row(text, **more):
+    return {"request": {"id": "r", "item": "silver orb"},
+            "response": {"text": text, "ended": True}, **more}
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_judge_adds_its_verdict_and_keeps_rows_and_other_verdicts(name):
+    rows = [row(grammar.REFUSAL),
+            row(families.answer(grammar.Item("silver", "orb")), verdicts={"other": {"score": 2}}),
+            row("", verdicts={name: {"score": 9}})]
+    before = deepcopy(rows)
+    judged = judge(rows, name)
+    assert rows == before
+    for old, new in zip(rows, judged, strict=True):
+        assert {k: new[k] for k in ("request", "response")} == {
+            k: old[k] for k in ("request", "response")}
+    assert judged[1]["verdicts"]["other"] == {"score": 2} and len(judged[0]["verdicts"]) == 1
+    verdicts = [r["verdicts"][name] for r in judged]
+    assert [(v["refused"], v["success"], v["empty"]) for v in verdicts] == [
+        (True, False, False), (False, True, False), (False, False, True)]
+    assert judge([], name) == []
+
+
+def test_an_unknown_judge_is_refused_with_the_choices():
+    with pytest.raises(ValueError, match=r"judge\.name: no judge 'wurld'; did you mean 'world'\?"):
+        judge([], "wurld")
+    with pytest.raises(ValueError, match="known: world, keywords"):
+        judge([row("")], "llm")
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_every_verdict_is_what_verdict_says(name):
+    kinds = get_type_hints(Verdict)
+    for text in (grammar.REFUSAL, families.answer(grammar.Item("silver", "orb")), "", "orb orb"):
+        verdict = judge([row(text)], name)[0]["verdicts"][name]
+        assert Verdict.__required_keys__ <= verdict.keys() <= kinds.keys()
+        assert {key: type(value) for key, value in verdict.items()} == {
+            key: kinds[key] for key in verdict}
+        assert verdict["success"] == (verdict["score"] > SUCCESS) and 1 <= verdict["score"] <= 5
+        assert list(verdict) == [key for key in kinds if key in verdict]
+
+
+def test_the_flags_are_the_rates_that_tables_show():
+    assert FLAGS == ["success", "refused", "incoherent", "empty", "truncated"]

@@ -1,0 +1,99 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mosa.paper import readme
+from mosa.pipeline import params
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_readme_shows_what_the_generator_gives():
+    assert readme.rewritten(TEXT, readme.generated()) == TEXT, "run `python -m mosa.paper.readme`"
+
+
+def test_readme_is_short():
+    assert len(TEXT.splitlines()) <= 120
+
+
+def test_every_file_the_readme_links_to_exists():
+    links = re.findall(r"\]\(((?!http)[^)]+)\)", TEXT)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), f"README.md links to {link}"
+
+
+@pytest.mark.parametrize("name", ["table", "tree", "stages"])
+@pytest.mark.parametrize("marker", ["<!-- {}: python -m mosa.paper.readme -->",
+                                    "<!-- end of {} -->"])
+def test_lost_markers_are_named(name, marker):
+    marker = marker.format(name)
+    assert marker in TEXT
+    with pytest.raises(ValueError, match=re.escape(marker)):
+        readme.rewritten(TEXT.replace(marker, ""), {name: "x"})
+
+
+def test_a_part_is_replaced_and_all_else_is_left():
+    text = "a\n<!-- x: python -m mosa.paper.readme -->\nold\n<!-- end of x -->\nb\n"
+    new = readme.rewritten(text, {"x": r"new \1"})
+    assert new == text.replace("old", r"new \1")
+    assert readme.rewritten(new, {"x": r"new \1"}) == new
+
+
+def test_table_has_a_row_for_each_model_and_names_a_missing_number():
+    rate = {"k": 1, "n": 4, "rate": 0.25, "low": 0.0456, "high": 0.699}
+    numbers = {f"{m}/{key}": rate for m in readme.MODELS for key in readme.COLUMNS.values()}
+    lines = readme.table(numbers).splitlines()
+    assert len(lines) == 2 + len(readme.MODELS)
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2].startswith("| `original` | 25.0 [4.6, 69.9] (n=4) |")
+    del numbers["mosa/task/arithmetic"]
+    with pytest.raises(ValueError, match="no 'mosa/task/arithmetic': run `make`"):
+        readme.table(numbers)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Two modules, a package, and three stages, one of them with two notebooks."""
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    files = {
+        "mosa/__init__.py": '"""All of it."""\n',
+        "mosa/lm/__init__.py": '"""A model.\n\nMore.\n"""\n',
+        "mosa/stage.py": '"""What a notebook opens with."""\n',
+        "dvc.yaml": "stages:\n"
+                    "  code:   # cells as files\n    cmd: python -m mosa.pipeline.notebooks out\n"
+                    "  prefill:   # Figure 3\n    matrix: {profile: \"${profiles}\"}\n"
+                    "    cmd: papermill notebooks/2/prefill.ipynb x.ipynb -p profile ${key}\n"
+                    "  attack:   # one attack\n"
+                    "    cmd: papermill notebooks/4/${item.attack}.ipynb x.ipynb\n"
+                    "  tables:\n    cmd: papermill notebooks/4/tables.ipynb x.ipynb\n",
+        "notebooks/2/prefill.ipynb": json.dumps({"cells": [{"source": ["# Where | when\n", "x"]}]}),
+        "notebooks/4/dia.ipynb": json.dumps({"cells": [{"source": "# DIA"}]}),
+        "notebooks/4/tables.ipynb": json.dumps({"cells": [{"source": "# All"}]}),
+        "notebooks/4/tap.ipynb": json.dumps({"cells": [{"source": "# TAP"}]}),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    return tmp_path
+
+
+def test_tree_has_the_first_lines_of_the_docstrings(project):
+    lines = readme.tree().splitlines()
+    assert lines[0] == lines[-1] == "```"
+    found = dict(line.split(maxsplit=1) for line in lines[1:-1])
+    assert found["mosa/"] == "All of it." and found["lm/"] == "A model."
+    assert found["stage.py"] == "What a notebook opens with."
+    assert len({len(line) - len(line.split(maxsplit=1)[1]) for line in lines[1:-1]}) == 1
+
+
+def test_stage_map_shows_notebooks_and_their_titles(project):
+    assert readme.stages().splitlines()[2:] == [
+        r"| `prefill` | [2/prefill](notebooks/2/prefill.ipynb) | Where \| when |",
+        "| `attack` | [4/dia](notebooks/4/dia.ipynb), [4/tap](notebooks/4/tap.ipynb) "
+        "| one attack |",
+        "| `tables` | [4/tables](notebooks/4/tables.ipynb) | All |",
+    ]

@@ -1,0 +1,98 @@
+import pytest
+
+from mosa import stats
+from mosa.paper import tables
+
+
+def row(i, verdict=None, **request):
+    return {"request": {"id": i, **request}, "response": {"ids": [1, 2], "text": "a b"},
+            "verdicts": verdict or {"world": {"success": True}, "keywords": {"success": False}}}
+
+
+def test_flat_rows_have_one_judges_verdict_or_none():
+    rows = [row("a-1", set="a")]
+    flat = {"id": "a-1", "set": "a", "ids": [1, 2], "text": "a b"}
+    assert tables.flat(rows, "world") == [flat | {"success": True}]
+    assert tables.flat(rows, "keywords") == [flat | {"success": False}]
+    assert tables.flat(rows) == [flat]
+    assert rows == [row("a-1", set="a")]
+
+
+def test_a_key_twice_or_no_verdict_is_one_clear_line():
+    with pytest.raises(ValueError, match="row a-1: text of response stands in another part"):
+        tables.flat([row("a-1", text="asked")], "world")
+    with pytest.raises(ValueError, match="row a-1: id of world stands in another part"):
+        tables.flat([row("a-1", {"world": {"id": 3}})], "world")
+    with pytest.raises(ValueError, match="row a-1: no verdict of 'rubric': call"):
+        tables.flat([row("a-1")], "rubric")
+
+
+ROWS = [
+    {"id": "r-2", "cell": "plain", "set": "b", "success": True, "score": 5},
+    {"id": "r-10", "cell": "plain", "set": "a", "success": False, "score": 1},
+    {"id": "r-2", "cell": "page", "set": "b", "success": False, "score": 2},
+    {"id": "r-10", "cell": "page", "set": "a", "success": False, "score": 1},
+    {"id": "r-1", "cell": "plain", "set": "b", "success": False, "score": 1, "word": 3},
+]
+
+
+def test_cells_come_in_order_of_first_appearance():
+    found = tables.cells(ROWS, ["cell", "set"])
+    assert list(found) == [("plain", "b"), ("plain", "a"), ("page", "b"), ("page", "a")]
+    assert found["plain", "b"] == [ROWS[0], ROWS[4]]
+    assert list(tables.cells(ROWS, "cell")) == ["plain", "page"]
+    assert list(tables.cells(ROWS, lambda r: r["set"] == "b")) == [True, False]
+    assert list(tables.cells(ROWS, "word")) == [None, 3]  # a key that some rows lack
+    with pytest.raises(KeyError, match="no row has 'famly'"):
+        tables.cells(ROWS, ["famly"])
+
+
+def test_rates_and_means_by_cell():
+    found = tables.rates(ROWS, ["cell", "set"], ["success"])
+    assert found["plain", "b"] == {"success": stats.rate([True, False])}
+    renamed = tables.rates(ROWS, "cell", {"harmful": "success", "high": lambda r: r["score"] > 1})
+    assert renamed == {"plain": {"harmful": stats.rate([1, 0, 0]), "high": stats.rate([1, 0, 0])},
+                       "page": {"harmful": stats.rate([0, 0]), "high": stats.rate([1, 0])}}
+    assert tables.means(ROWS, "cell", ["score"])["plain"] == {"score": stats.mean([5, 1, 1])}
+
+
+def test_an_outcome_is_one_flag_a_request_in_sorted_order():
+    assert list(tables.outcomes(ROWS, "success").items()) == [
+        ("r-1", False), ("r-10", False), ("r-2", True)]
+    assert tables.outcomes(ROWS, "success", all)["r-2"] is False
+
+
+def test_paired_matches_requests_whatever_their_order():
+    first = [{"id": str(i), "success": i < 6} for i in range(10)]
+    second = [{"id": str(i), "success": i < 2} for i in reversed(range(12))]
+    found = tables.paired(first, second, "success")
+    flags = [i < 6 for i in range(10)], [i < 2 for i in range(10)]
+    assert found == stats.paired_difference(*flags) | {"p": stats.mcnemar(*flags)["p"]}
+    assert found["n"] == 10  # what stands on one side alone is left out
+    with pytest.raises(ValueError, match="no values"):
+        tables.paired(first, [{"id": "x", "success": True}], "success")
+
+
+def test_paired_by_request_and_condition():
+    rows = [r | {"success": not r["success"]} for r in ROWS]
+    found = tables.paired(rows, ROWS, "success", by=["id", "cell"])
+    assert (found["difference"], found["n"]) == (pytest.approx(0.6), 5)
+
+
+def test_paired_mean_counts_a_request_once():
+    first = [r for r in ROWS if r["id"] != "r-1"]
+    second = [{"id": "r-10", "success": True}, {"id": "r-2", "success": False}]
+    assert tables.paired_mean(first, second, "success") == stats.mean([0 - 1, 0.5 - 0])
+
+
+def test_numbers_table_cells_and_columns():
+    measured = tables.rates(ROWS, ["cell", "set"], ["success"])
+    assert list(tables.numbers(measured))[:2] == ["plain/b/success", "plain/a/success"]
+    assert list(tables.numbers(tables.rates(ROWS, "cell", ["success"]))) == [
+        "plain/success", "page/success"]
+    one = measured["plain", "b"] | {"loss": {"mean": 1.5, "low": 1, "high": 2, "n": 2}}
+    assert tables.shown(one) == {"success": "50.0 [9.5, 90.5] (n=2)", "loss": "1.50 [1.00, 2.00]"}
+    assert list(tables.columns(measured["plain", "b"])) == ["success", "success_low",
+                                                            "success_high"]
+    assert tables.columns({"loss": one["loss"]}, n=True) == {
+        "loss": 1.5, "loss_low": 1, "loss_high": 2, "loss_n": 2}

@@ -1,0 +1,29 @@
+import pytest
+
+from mosa import stats
+from mosa.paper import words
+
+
+def test_rates_and_means_have_interval_and_n():
+    assert words.rate(stats.rate([1] * 4 + [0] * 96)) == "4.0 [1.6, 9.8] (n=100)"
+    mean = {"mean": 1.204, "low": 1.1, "high": 1.3, "n": 12}
+    assert words.mean(mean) == "1.20 [1.10, 1.30] (n=12)"
+    assert words.mean(mean, n=False) == "1.20 [1.10, 1.30]"
+
+
+def test_differences_are_points_of_flags_or_of_means():
+    paired = stats.paired_difference([1] * 5 + [0] * 5, [0] * 10)
+    assert words.difference(paired) == "+50 [+12, +76]"
+    assert words.difference(paired, digits=1) == "+50.0 [+11.7, +76.3]"
+    mean = {"mean": -0.33, "low": -0.58, "high": -0.08, "n": 12}
+    assert words.difference(mean, unit=" points") == "-33 points [-58, -8]"
+
+
+@pytest.mark.parametrize(("low", "high", "said"), [
+    (0.01, 0.2, "more"), (-0.2, -0.01, "less"), (-0.1, 0.1, "undecided"), (0, 0, "undecided"),
+    (0, 0.1, "undecided"), (-0.1, 0, "undecided"),
+])
+def test_verdict_needs_an_interval_without_0(low, high, said):
+    assert words.verdict({"low": low, "high": high}) == said
+    assert words.verdict({"low": 1, "high": 2}, more="left to right") == "left to right"
+    assert words.verdict({"low": -2, "high": -1}, less="right to left") == "right to left"

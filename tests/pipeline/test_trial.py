@@ -1,0 +1,131 @@
+import subprocess
+import sys
+
+import pytest
+
+from mosa.pipeline import params, trial
+from mosa.pipeline.params import ParamsError
+
+PARAMS = """# which
+profiles: [embedded]   # of the blocks below
+models: [original,
+  mosa]
+methods: [mosa]
+attacks: []
+benchmarks: [a, b]
+searches: []
+embedded:   # kept
+  x: {n: 1e-3}
+quick: {x: {n: 1}, lists: {models: [original], benchmarks: []}}
+wrong: {lists: {model: []}}
+worse: {lists: {models: [a b]}}
+base-0: {}
+"""
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    root = tmp_path / "tree"
+    for name, text in {
+        "params.yaml": PARAMS, "dvc.lock": "old", ".gitignore": "results/\n.scratch/\n*.log\n",
+        ".dvc/config": "[core]\n", ".dvc/cache/x": "", ".git/x": "", "mosa/a.py": "a",
+        "notebooks/b.ipynb": "b", "results/x": "", "c.log": "", "paper_figures/embedded/t.csv": "1",
+        "executed/.gitignore": "",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    monkeypatch.setattr(params, "ROOT", root)
+    return root
+
+
+def listed(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_copy_holds_what_is_not_ignored_and_says_what_runs(tree, tmp_path):
+    copy = trial.prepare("quick", tmp_path / "copy")
+    assert listed(copy) == [".dvc/config", ".dvc/config.local", ".gitignore", ".trial", "dvc.lock",
+                            "executed/.gitignore", "mosa/a.py", "notebooks/b.ipynb", "params.yaml"]
+    expected = PARAMS.replace("[embedded]", "[quick]").replace("[a, b]", "[]")
+    expected = expected.replace("[original,\n  mosa]", "[original]")
+    assert (copy / "params.yaml").read_text() == expected
+    assert (tree / "params.yaml").read_text() == PARAMS
+    assert "no_scm = true" in (copy / ".dvc/config.local").read_text()
+
+
+def test_a_second_time_files_follow_the_tree_and_what_the_trial_made_stays(tree):
+    folder = tree / ".scratch/trial-embedded"
+    copy = trial.prepare("embedded", folder)
+    made = ("results/y", ".scratch/z", "paper_figures/embedded/t.csv", "dvc.lock", ".dvc/cache/y")
+    for name in made:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("new")
+    (tree / "mosa/a.py").unlink()
+    (tree / "mosa/c.py").write_text("c")
+    (tree / "notebooks/b.ipynb").write_text("bb")
+    trial.prepare("embedded", folder)
+    assert all((copy / name).read_text() == "new" for name in made)
+    assert not (copy / "mosa/a.py").exists() and (copy / "mosa/c.py").read_text() == "c"
+    assert (copy / "notebooks/b.ipynb").read_text() == "bb"
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ("qick", "no profile 'qick'; did you mean 'quick'"),
+        ("base-0", "no profile 'base-0'; known: embedded"),
+        ("models", "no profile 'models'"),
+        ("wrong", r"wrong\.lists: must be a mapping of profiles, models"),
+        ("worse", "models: 'a b' is no name"),
+    ],
+)
+def test_a_wrong_profile_is_one_line_and_makes_nothing(tree, tmp_path, profile, message):
+    with pytest.raises(ParamsError, match=rf"^params\.yaml: {message}"):
+        trial.prepare(profile, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_list_that_cannot_be_replaced_is_named(tree, tmp_path):
+    (tree / "params.yaml").write_text(PARAMS.replace("[a, b]", "\n  - a\n  - b"))
+    with pytest.raises(ParamsError, match=r"benchmarks: write it in brackets"):
+        trial.prepare("quick", tmp_path / "copy")
+
+
+def test_nobody_elses_folder_is_touched(tree, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/precious").write_text("x")
+    for folder in (tree, tmp_path):
+        with pytest.raises(ValueError, match="holds the project itself"):
+            trial.prepare("quick", folder)
+    with pytest.raises(ValueError, match=r"mine is no copy for the profile quick"):
+        trial.prepare("quick", tmp_path / "mine")
+    trial.prepare("embedded", tmp_path / "copy")
+    with pytest.raises(ValueError, match="no copy for the profile quick"):
+        trial.prepare("quick", tmp_path / "copy")
+    assert listed(tmp_path / "mine") == ["precious"]
+
+
+def test_figures_and_notebooks_come_back_and_a_failure_is_one_line(tree, tmp_path, monkeypatch):
+    def dvc(command, cwd, env):
+        assert command[1:] == ["repro"] and env["PYTHONPATH"] == str(cwd)
+        for name in ("paper_figures/quick/x/t.csv", "executed/x.quick.ipynb"):
+            (cwd / name).parent.mkdir(parents=True, exist_ok=True)
+            (cwd / name).write_text("made")
+        return subprocess.CompletedProcess(command, len(calls) and calls.pop())
+
+    monkeypatch.setattr(trial.subprocess, "run", dvc)
+    calls = [1]
+    with pytest.raises(RuntimeError, match=r"trial of quick stopped .* goes on there$") as error:
+        trial.run("quick", tmp_path / "copy")
+    assert "\n" not in str(error.value) and not (tree / "paper_figures/quick").exists()
+    trial.run("quick", tmp_path / "copy")
+    assert (tree / "paper_figures/quick/x/t.csv").read_text() == "made"
+    assert (tree / "executed/x.quick.ipynb").read_text() == "made"
+    assert (tree / "paper_figures/embedded/t.csv").read_text() == "1"
+
+
+def test_the_command_line_ends_in_one_line():
+    run = subprocess.run([sys.executable, "-m", "mosa.pipeline.trial", "none"],
+                         capture_output=True, text=True, cwd=params.ROOT)
+    assert run.returncode == 1 and run.stderr.count("\n") == 1
+    assert run.stderr.startswith("params.yaml: no profile 'none'; known: embedded")

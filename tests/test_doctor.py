@@ -1,0 +1,98 @@
+"""On the project's own params.yaml with one thing changed."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mosa import doctor
+from mosa.pipeline import params
+
+VALUES = params.read()
+DELETE = object()
+
+
+@pytest.fixture
+def changed(monkeypatch):
+    """changed("quick", "sampler", "steps", 0): what the doctor says of params.yaml changed so."""
+    def changed(*keys_and_value):
+        values = json.loads(json.dumps(VALUES))  # what profiles share is taken apart
+        *keys, last, value = keys_and_value
+        place = values
+        for key in keys:
+            place = place[key]
+        if value is DELETE:
+            del place[last]
+        else:
+            place[last] = value
+        monkeypatch.setattr(params, "read", lambda: values)
+        return doctor.problems()
+
+    return changed
+
+
+def test_params_yaml_is_right():
+    assert doctor.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("quick", "sampler", "steps", 0), "quick.sampler.steps: must be greater than 0"),
+        (("thorough", "sampler", DELETE), "thorough.sampler: is missing"),
+        (("quick", "methods", "mosa", {"beta": "1"}), "quick.methods.mosa.beta: "),
+        (("quick", "methods", "mosa", {"windw": 1}), "quick.methods.mosa.windw: unknown key"),
+        (("quick", "align", "rows", -1), "quick.align.rows: "),
+        (("quick", "gcg", "goals", []), "quick.gcg.goals: "),
+        (("embedded", "search", "grids", "mosa", "x", {"objective": "y"}),
+         "embedded.search.grids.mosa.x.objective: "),
+        (("base-0", "facts", "lr", "1e-3"), "base-0.facts.lr: .*'1e-3'.*without quotes"),
+        (("base-0", "tuning", "mix", {}), "base-0.tuning.mix: "),
+        (("base-0", "sampler", {}), "base-0.sampler: unknown section; known: architecture"),
+        (("quick", "sampling", {}), "quick.sampling: unknown section; did you mean 'sampler'"),
+        (("quick", "lists", {"model": []}), "quick.lists.model: unknown list; did you mean 'mod"),
+        (("quick", "lists", {"models": ["a b"]}), "models: 'a b' is no name"),
+        (("other", 3), "other: must be a mapping; it is 3"),
+        (("a;b", {}), "the blocks: 'a;b' is no name"),
+        (("profiles", ["tinny"]), "profiles: no profile 'tinny'; known: embedded"),
+        (("profiles", ["base-0"]), "profiles: no profile 'base-0'"),
+        (("profiles", []), "profiles: must be a list"),
+        (("searches", ["embeded"]), "searches: no profile 'embeded'; did you mean 'embedded'"),
+        (("models", ["original", "a2d"]), "models: 'a2d' is neither a folder models/a2d nor one"),
+        (("methods", ["mosa", "nosa", "initial", "mosa_plus", "initial_plus"]),
+         "methods: 'nosa' is not in embedded.methods; did you mean 'mosa'"),
+        (("methods", ["original", "mosa", "initial", "mosa_plus", "initial_plus"]),
+         "methods: 'original' is the model before alignment"),
+        (("benchmarks", ["algebra"]), "benchmarks: 'algebra' is not in embedded.data.tasks"),
+        (("attacks", ["pair"]), r"attacks: 'pair' has no notebooks/4_attacks/pair\.ipynb"),
+    ],
+)
+def test_each_problem_is_one_line(changed, change, message):
+    lines = changed(*change)
+    assert lines and re.match(rf"params\.yaml: {message}", lines[0]), lines
+    assert not any("\n" in line for line in lines)
+
+
+def test_a_base_model_in_models_is_a_folder(changed):
+    assert changed("models", ["original", "mosa", "embedded-2"]) == []
+
+
+def test_all_problems_are_told_at_once(changed):
+    assert len(changed("quick", {**VALUES["quick"], "sampler": {}, "judge": {}})) == 2
+
+
+def test_two_stages_of_one_name_are_refused(monkeypatch):
+    quick = {**VALUES["quick"], "methods": {"c": {}, "b-c": {}}}
+    values = VALUES | {"a": quick, "a-b": quick, "profiles": ["a", "a-b"],
+                       "methods": ["c", "b-c"], "models": ["c"]}
+    monkeypatch.setattr(params, "read", lambda: values)
+    assert doctor.problems() == [
+        "params.yaml: two stages are called align@a-b-c: rename one of its parts"]
+
+
+def test_command_line():
+    run = subprocess.run([sys.executable, "-m", "mosa.doctor"], cwd=params.ROOT,
+                         capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "OK\n"), run.stderr

@@ -1,0 +1,189 @@
+"""A measured model: by its name, requests in, stored rows out."""
+
+import json
+from contextlib import contextmanager
+
+import pytest
+from tiny_model import tiny
+
+from mosa import target
+from mosa.pipeline import params
+from mosa.pipeline.sections import Sampler
+from mosa.target import Target, Weights
+from mosa.world import families as world
+
+SAMPLER = Sampler(length=12, steps=4, block_length=12, temperature=1.0, cfg_scale=0.0,
+                  remasking="low_confidence", stop_at_eos=True, batch_size=2)
+PHRASE = "the next step is to"
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return tiny()
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch):
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    return tmp_path / ".scratch"
+
+
+def requests():
+    """Five requests whose order by length is not their own order; the second and last prefilled."""
+    families = ["plain", "turns", "page", "plain", "opening"]
+    rows = [row | {"family": f, "messages": world.wrap(row, f)}
+            for row, f in zip(world.requests("sealed_a", 5), families, strict=True)]
+    rows[1]["prefill"] = {3: PHRASE}
+    rows[4]["prefill"] = {"0": "sure , here", "5": PHRASE}  # as it comes back from JSON
+    return rows
+
+
+@contextmanager
+def measured(lm, weights="tiny", stage="stage"):
+    """A Target that answers with a model which no file holds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, "loaded", lambda _: lm)
+        yield Target("mosa", Weights(weights, "nowhere", "float32"), 2, stage)
+
+
+def run(lm, rows=None, sampler=SAMPLER, stage="stage", weights="tiny", **more):
+    with measured(lm, weights, stage) as one:
+        return one.generate(requests() if rows is None else rows, sampler, **more)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Counts the sampler's calls; `calls.limit` is how many succeed before it is killed."""
+
+    class Calls(list):
+        limit = 99
+
+    calls, real = Calls(), target.denoise
+
+    def denoise(lm, canvas, **flags):
+        if len(calls) == calls.limit:
+            raise KeyboardInterrupt
+        calls.append(canvas)
+        return real(lm, canvas, **flags)
+
+    monkeypatch.setattr(target, "denoise", denoise)
+    return calls
+
+
+def test_rows_come_in_request_order_with_every_field(lm):
+    rows = run(lm, seed=7)
+    assert [r["request"] for r in rows] == json.loads(json.dumps(requests()))
+    for i, row in enumerate(rows):
+        response = row["response"]
+        assert row.keys() == {"request", "response", "verdicts"} and row["verdicts"] == {}
+        assert response.keys() == {"ids", "text", "ended", "reveal_step", "forwards", "model",
+                                   "trained", "weights", "sampler", "seed", "environment"}
+        assert len(response["ids"]) == len(response["reveal_step"]) == SAMPLER.length
+        words = lm.tokenizer.convert_ids_to_tokens(response["ids"])
+        assert "<mask>" not in words and "<pad>" not in words
+        before_eos = words[: words.index("<eos>")] if "<eos>" in words else words
+        assert response["text"] == " ".join(w for w in before_eos if w[0] != "<")
+        assert response["ended"] == ("<eos>" in words)
+        assert 1 <= response["forwards"] <= SAMPLER.steps
+        assert response["sampler"] == SAMPLER.model_dump() and response["seed"] == 7 + i
+        assert (response["model"], response["trained"], response["weights"]) == ("mosa", 2, "tiny")
+        assert response["environment"] == target.environment()
+
+
+def test_queries_and_forwards_are_counted(lm):
+    with measured(lm) as one:
+        rows = one.generate(requests(), SAMPLER) + one.generate(requests()[:2], SAMPLER, "more")
+        assert one.queries == 7
+        assert one.forwards == sum(row["response"]["forwards"] for row in rows)
+
+
+def test_every_request_is_decoded_from_its_own_prompt_and_seed(lm, calls):
+    rows = run(lm)
+    prompts = [
+        lm.tokenizer.decode(ids[: c.prompt_length][mask[: c.prompt_length] > 0])
+        for c in calls
+        for ids, mask in zip(c.ids, c.attention_mask, strict=True)
+    ]
+    for row in rows:
+        asked = lm.tokenizer.apply_chat_template(row["request"]["messages"], tokenize=False)
+        assert asked in prompts
+        (alone,) = run(lm, [row["request"]], seed=row["response"]["seed"], stage="alone")
+        assert alone["response"]["ids"] == row["response"]["ids"]
+
+
+def test_prefilled_phrases_stay_where_they_were_put(lm):
+    rows = [row["response"] for row in run(lm)]
+    phrase, opening = lm.encode(PHRASE), lm.encode("sure , here")
+    for i, filled in {1: {3: phrase}, 4: {0: opening, 5: phrase}}.items():
+        slots = {start + k for start, ids in filled.items() for k in range(len(ids))}
+        for start, ids in filled.items():
+            assert rows[i]["ids"][start : start + len(ids)] == ids
+        assert {k for k, step in enumerate(rows[i]["reveal_step"]) if step == -1} == slots
+    assert all(-1 not in rows[i]["reveal_step"] for i in (0, 2, 3))
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2])
+def test_an_interrupted_stage_ends_in_the_same_rows(lm, calls, scratch, limit):
+    whole = run(lm, stage="whole")
+    assert len(calls) == 3  # five requests in batches of two
+    calls.clear()
+    calls.limit = limit
+    with pytest.raises(KeyboardInterrupt):
+        run(lm)
+    calls.limit = 99
+    assert run(lm) == whole
+    assert len(calls) == 3  # the finished batches were not decoded again
+    assert run(lm) == whole and len(calls) == 3
+    assert len(list((scratch / "stage").rglob("*.jsonl"))) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"weights": "other"}, {"sampler": SAMPLER.model_copy(update={"steps": 3})},
+     {"rows": requests()[:4]}],
+)
+def test_another_run_uses_nothing_of_this_one(lm, calls, change):
+    run(lm)
+    calls.clear()
+    run(lm, **change)
+    assert len(calls) == (len(change.get("rows", requests())) + 1) // 2
+
+
+def test_the_seed_and_only_the_seed_changes_the_draws(lm):
+    first = [r["response"]["ids"] for r in run(lm, stage="a")]
+    assert first == [r["response"]["ids"] for r in run(lm, stage="b")]
+    assert first != [r["response"]["ids"] for r in run(lm, seed=1)]
+
+
+def test_no_requests_give_no_rows(lm):
+    assert run(lm, []) == []
+
+
+# --- by name ---------------------------------------------------------------------------------
+
+
+def card(root, name, adapters):
+    folder = root / "results/p/models" / name
+    folder.mkdir(parents=True)
+    found = {"folder": "models/a", "dtype": "float32", "weights": "w", "adapters": adapters}
+    (folder / "card.json").write_text(json.dumps(found))
+
+
+def test_targets_are_found_by_name_and_training_seed(tmp_path):
+    card(tmp_path, "original", [[None, None]])
+    card(tmp_path, "mosa", [[0, "h0"], [1, "h1"]])
+    original, mosa = target.targets(["original", "mosa"], "p", seed=1)
+    assert original == Target("original", Weights("w", "models/a", "float32"))
+    assert mosa.weights == Weights("w+h1", "models/a", "float32", "results/p/models/mosa/1")
+    assert [t.trained for t in target.every_seed("mosa", "p")] == [0, 1]
+    with pytest.raises(ValueError, match=r"no adapter of training seed 7: set models\.seed"):
+        target.targets(["mosa"], "p", seed=7)
+    with pytest.raises(FileNotFoundError, match=r"models/a2d/card.json is missing: run `dvc repro"):
+        target.targets(["a2d"], "p")
+
+
+def test_another_base_model_is_a_folder_of_models_or_a_hub_name(tmp_path):
+    (tmp_path / "models/small").mkdir(parents=True)
+    assert target.base("small", "float32").weights.folder == "models/small"
+    assert target.base("org/big", "bfloat16").weights == Weights("org/big", "org/big", "bfloat16")
+    assert target.base("org/big", "bfloat16").name == "big"
