@@ -237,10 +237,9 @@ def test_a_killed_attack_goes_on_where_it_was(lm, weights, monkeypatch):
     assert len(whole["losses"]) == 6 and len(whole["text"].split()) == 2
 
 
+@pytest.mark.parametrize("lm", [False], ids=["diffusion"], indirect=True)
 @pytest.mark.parametrize("earlier", ["masked", "drafted"])
 def test_rows_of_one_model_hold_what_comparisons_need(lm, weights, earlier, monkeypatch):
-    if lm.model.config.is_causal:
-        pytest.skip("a causal model is not decoded by Target.generate")
     monkeypatch.setattr(gcg, "side_by_side", lambda function, jobs, workers, label: [
         seen.append(job) or function(job) for job in jobs])
     seen, cfg = [], gcg.Experiment(

@@ -9,12 +9,14 @@ module's name; it is imported only then, so that a new objective retrains no met
 
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mosa.alignment.terms import Loss
+if TYPE_CHECKING:  # who reads a method's window does not depend on what is optimised
+    from mosa.alignment.terms import Loss
 
 OBJECTIVES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 
 
-def objective(name: str) -> Loss:
+def objective(name: str) -> "Loss":
     """The loss of the objective of this name, one of OBJECTIVES."""
     return import_module(f"{__name__}.{name}").loss
