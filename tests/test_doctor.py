@@ -1,32 +1,24 @@
 """On the project's own params.yaml with one thing changed."""
 
-import json
 import re
 import subprocess
 import sys
 
+import changing
 import pytest
+from changing import DELETE
 
 from mosa import doctor
 from mosa.pipeline import params
 
 VALUES = params.read()
-DELETE = object()
 
 
 @pytest.fixture
 def changed(monkeypatch):
     """changed("quick", "sampler", "steps", 0): what the doctor says of params.yaml changed so."""
     def changed(*keys_and_value):
-        values = json.loads(json.dumps(VALUES))  # what profiles share is taken apart
-        *keys, last, value = keys_and_value
-        place = values
-        for key in keys:
-            place = place[key]
-        if value is DELETE:
-            del place[last]
-        else:
-            place[last] = value
+        values = changing.changed(VALUES, *keys_and_value)
         monkeypatch.setattr(params, "read", lambda: values)
         return doctor.problems()
 

@@ -2,7 +2,9 @@
 
 import json
 
+import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from mosa.lm import loading
 
@@ -29,3 +31,12 @@ def edit_tensors(folder, edit):
         file.unlink()
     (folder / "model.safetensors.index.json").unlink()
     save_file(edit(tensors), folder / "model.safetensors")
+
+
+def random_llama(vocab):
+    """A small bidirectional Llama with wide weights; float64, so that rounding reorders nothing."""
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=vocab, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, is_causal=False, use_cache=False, initializer_range=0.5,
+    )).double().eval()

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from lm.folders import random_llama
 
 from mosa.lm.diffusion import (
     first_step_loglik,
@@ -22,20 +22,7 @@ VOCAB, MASK, EOS, PAD = 13, 12, 1, 0
 
 @pytest.fixture(scope="module")
 def lm():
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=VOCAB,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            is_causal=False,
-            use_cache=False,
-            initializer_range=0.5,
-        )
-    )
-    return DiffusionLM(model.double().eval(), None, MASK, EOS, PAD)
+    return DiffusionLM(random_llama(VOCAB), None, MASK, EOS, PAD)
 
 
 def log_p(lm, prompt, response):

@@ -6,9 +6,10 @@ import random
 import numpy as np
 import pytest
 import torch
+from lm.folders import random_llama
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from mosa.lm.model import Canvas, DiffusionLM
 from mosa.lm.sampler import denoise
@@ -19,22 +20,9 @@ VOCAB, MASK, EOS, PAD = 17, 16, 1, 0
 @pytest.fixture(scope="module")
 def lm():
     """A random model with wide weights; float64, so that rounding cannot reorder confidences."""
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=VOCAB,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            is_causal=False,
-            use_cache=False,
-            initializer_range=0.5,
-        )
-    )
     words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCAB)}, unk_token="w2"))
     return DiffusionLM(
-        model.double().eval(), PreTrainedTokenizerFast(tokenizer_object=words), MASK, EOS, PAD
+        random_llama(VOCAB), PreTrainedTokenizerFast(tokenizer_object=words), MASK, EOS, PAD
     )
 
 

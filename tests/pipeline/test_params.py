@@ -1,8 +1,8 @@
 import json
-from copy import deepcopy
 from dataclasses import dataclass
 
 import pytest
+from changing import DELETE, changed
 from pydantic import ConfigDict, ValidationError
 
 from mosa.pipeline import params
@@ -43,7 +43,6 @@ GOOD = {
     "base-0": {"plain": {"rate": 2.0}},
 }
 READ = {"data": Data, "sampler": Sampler, "prefill": Prefill, "whole": Whole, "plain": Plain}
-DELETE = object()
 DVC = """
 stages:
   data: {matrix: {profile: "${profiles}"}, cmd: x}
@@ -62,16 +61,7 @@ def write(tmp_path, monkeypatch):
     (tmp_path / "dvc.yaml").write_text(DVC)
 
     def write(*keys_and_value):
-        values = deepcopy(GOOD)
-        if keys_and_value:
-            *keys, last, value = keys_and_value
-            place = values
-            for key in keys:
-                place = place[key]
-            if value is DELETE:
-                del place[last]
-            else:
-                place[last] = value
+        values = changed(GOOD, *keys_and_value) if keys_and_value else GOOD
         text = json.dumps(values).replace("NaN", ".nan")  # YAML's subset
         (tmp_path / "params.yaml").write_text(text)
 
