@@ -16,8 +16,8 @@ run: .venv/done
 quick: .venv/done   # every stage with a few rows, in a copy of this tree: .scratch/trial-quick
 	python -m mosa.pipeline.trial quick
 
-test: .venv/done
-	pytest
+test: .venv/done   # the tests that run the pipeline on one core, all others on a second
+	pytest -n 2 --dist loadgroup
 
 lab: .venv/done
 	jupyter lab --notebook-dir notebooks

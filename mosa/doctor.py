@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
-from typing import Any
 
 from mosa.alignment.method import Align, Method, Search
 from mosa.attacks import gcg
-from mosa.pipeline import params
+from mosa.pipeline import params, trial
 from mosa.pipeline.params import ParamsError, choice
 from mosa.pipeline.sections import SCHEMAS
 from mosa.world.training import Architecture, Training
@@ -27,30 +26,27 @@ BASE = {"architecture": Architecture, "facts": Training, "pretraining": Training
 def problems() -> list[str]:
     """What is wrong with params.yaml and its fit to dvc.yaml, one line each; empty if nothing."""
     try:
-        values, lists = params.read(), params.lists()
-        blocks = params.names("the blocks", params.blocks(values))
-        wrong = [line for block in blocks for line in _block(block, values[block], lists)]
-        return wrong or [*_names(values, lists), *_stages()]
+        lists = params.lists()
+        blocks = params.names("the blocks", [key for key in params.read() if key not in lists])
+        wrong = [line for block in blocks for line in _block(block, lists["attacks"])]
+        return wrong or [*_names(lists), *_stages()]
     except ParamsError as error:  # without the lists, what follows would only confuse
         return [str(error)]
 
 
-def _block(block: str, sections: Any, lists: dict[str, list[str]]) -> Iterator[str]:
+def _block(block: str, attacks: list[str]) -> Iterator[str]:
     """Every section by its schema."""
+    sections = params.read()[block]
     if not isinstance(sections, dict):
         yield f"params.yaml: {block}: must be a mapping; it is {sections!r:.60}"
         return
     schemas = BASE if block.startswith("base-") else PROFILE | {
-        name: import_module(f"mosa.attacks.{name}").Config for name in lists["attacks"]
+        name: import_module(f"mosa.attacks.{name}").Config for name in attacks
         if name not in PROFILE and find_spec(f"mosa.attacks.{name}")}
     for name in {**schemas, **sections}:
         try:
-            if name == "lists" and schemas is not BASE:
-                for key, value in sections[name].items():
-                    if key not in params.LISTS:
-                        raise ParamsError(f"params.yaml: {block}.lists.{key}: unknown list"
-                                          f"{choice(key, params.LISTS)}")
-                    params.names(key, value)
+            if name == "lists":
+                trial.lists(block)
             elif name not in schemas:
                 yield f"params.yaml: {block}.{name}: unknown section{choice(name, schemas)}"
             else:
@@ -59,9 +55,9 @@ def _block(block: str, sections: Any, lists: dict[str, list[str]]) -> Iterator[s
             yield str(error)
 
 
-def _names(values: dict[str, Any], lists: dict[str, list[str]]) -> Iterator[str]:
+def _names(lists: dict[str, list[str]]) -> Iterator[str]:
     """Every name in a list stands for something that is there."""
-    profiles = [name for name in params.blocks(values) if not name.startswith("base-")]
+    profiles = params.profiles()
     for key in ("profiles", "searches"):
         for name in lists[key]:
             if name not in profiles:
@@ -77,8 +73,8 @@ def _names(values: dict[str, Any], lists: dict[str, list[str]]) -> Iterator[str]
         path = f"notebooks/4_attacks/{name}.ipynb"
         if not (params.ROOT / path).is_file():
             yield f"params.yaml: attacks: {name!r} has no {path}: write it, or mend the name"
-    for profile in [name for name in profiles if name in lists["profiles"]]:
-        block = values[profile]
+    for profile in [name for name in lists["profiles"] if name in profiles]:
+        block = params.read()[profile]
         for key, where, known in (
             ("methods", f"{profile}.methods", block["methods"]),
             ("benchmarks", f"{profile}.data.tasks", block["data"]["tasks"]),
@@ -92,8 +88,7 @@ def _names(values: dict[str, Any], lists: dict[str, list[str]]) -> Iterator[str]
 def _stages() -> Iterator[str]:
     """No two combinations of a stage's axes have one name: DVC would run the last alone."""
     for stage in params.stages():
-        axes = params.axes(stage)
-        keys = Counter("-".join(combination) for combination in product(*axes.values()))
+        keys = Counter(map("-".join, product(*params.axes(stage).values())))
         for key in [key for key, n in keys.items() if n > 1]:
             yield f"params.yaml: two stages are called {stage}@{key}: rename one of its parts"
 

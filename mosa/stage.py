@@ -35,13 +35,14 @@ class Stage:
     """
 
     def __init__(self, profile: str, name: str, *parts: str, schema: type | None = None):
-        self.profile, self.name, self.parts = profile, name, parts
+        self.profile, self.name = profile, name
         self.key = f"{name}@{'-'.join([profile, *parts])}"  # DVC's name of it
         self.results = "/".join(["results", profile, name, *parts])
         self.figures = "/".join(["paper_figures", profile, name, *parts])
-        self.cfg: Any = None
-        if schema or name in SCHEMAS:
-            self.cfg = self.section(name, schema)
+        self.cfg: Any = self.section(name, schema) if schema or name in SCHEMAS else None
+        lists = params.lists()
+        self.models, self.methods = lists["models"], lists["methods"]
+        self.attacks, self.benchmarks = lists["attacks"], lists["benchmarks"]
         self.written: set[Path] = set()
 
     # --- what it reads ---------------------------------------------------------------------
@@ -58,23 +59,6 @@ class Stage:
     def judge(self) -> Judge:
         return self.section("judge")
 
-    @property
-    def models(self) -> list[str]:
-        """The models that are measured: the list `models` of params.yaml."""
-        return params.lists()["models"]
-
-    @property
-    def methods(self) -> list[str]:
-        return params.lists()["methods"]
-
-    @property
-    def attacks(self) -> list[str]:
-        return params.lists()["attacks"]
-
-    @property
-    def benchmarks(self) -> list[str]:
-        return params.lists()["benchmarks"]
-
     def requests(self, role: str | None = None, family: str | None = "plain",
                  n: int | None = None) -> list[dict]:
         """Requests of the stage `data`; the first `n`.
@@ -83,10 +67,12 @@ class Stage:
         None: all. family: the wrap; None: all.
         """
         rows = self.read("data", name="requests")
-        primary = next(r["set"] for r in rows if r["role"] == "benchmark")
-        wanted = {None: lambda r: True, "primary": lambda r: r["set"] == primary}
-        keep = wanted.get(role, lambda r: r["role"] == role)
-        return [r for r in rows if keep(r) and family in (None, r["family"])][:n]
+        if role is not None:
+            key = "benchmark" if role == "primary" else role
+            rows = [r for r in rows if r["role"] == key]
+        if role == "primary":
+            rows = [r for r in rows if r["set"] == rows[0]["set"]]
+        return [r for r in rows if family in (None, r["family"])][:n]
 
     def questions(self) -> list[dict]:
         """The utility questions of the stage `data` (id, task, question, answer)."""
@@ -161,12 +147,12 @@ class Stage:
     def figure(self, fig: Any, name: str, data: Any, note: str | None = None) -> None:
         """Write a figure as PDF and PNG, and the frame of plotted numbers as CSV."""
         save = import_module(LAZY["figure"]).save_figure
-        save(fig, self._out(name, "pdf", "png", "csv"), data, note, self.judge.mark)
+        self.written |= save(fig, f"{self.figures}/{name}", data, note, self.judge.mark)
 
     def table(self, frame: Any, name: str, caption: str = "", digits: int = 1) -> None:
         """Write a table as CSV, Markdown and LaTeX."""
         save = import_module(LAZY["table"]).save_table
-        save(frame, self._out(name, "csv", "md", "tex"), caption, digits, self.judge.mark)
+        self.written |= save(frame, f"{self.figures}/{name}", caption, digits, self.judge.mark)
 
     def numbers(self, numbers: dict) -> None:
         """Write numbers.json (six significant digits) and close the stage: the last call.
@@ -174,16 +160,10 @@ class Stage:
         What an interrupted run would have needed is forgotten, and what an earlier run drew under
         a name that is drawn no more is removed. Until here the earlier figures stay in place.
         """
-        path = self._out("numbers", "json").with_suffix(".json")
-        write_json(path.relative_to(params.ROOT), rounded(numbers, self.name))
-        for stale in {p for p in path.parent.iterdir() if p.is_file()} - self.written:
+        path = write_json(f"{self.figures}/numbers.json", rounded(numbers, self.name))
+        for stale in {p for p in path.parent.iterdir() if p.is_file()} - self.written - {path}:
             stale.unlink()
         done(self.key)
 
     def _lazy(self, name):
         return getattr(import_module(LAZY[name]), name)
-
-    def _out(self, name, *suffixes):
-        path = params.ROOT / self.figures / name
-        self.written |= {path.with_name(f"{name}.{suffix}") for suffix in suffixes}
-        return path

@@ -34,19 +34,18 @@ class Weights:
     dtype: str
     adapter: str | None = None  # a folder of this project
 
-    def load(self) -> DiffusionLM:
-        """The DiffusionLM; an adapter is merged into its weights, which decodes faster."""
-        adapter = None if self.adapter is None else params.ROOT / self.adapter
-        lm = loading.load(self.folder, adapter=adapter, dtype=self.dtype)
-        if adapter is not None:
-            lm.model = lm.model.merge_and_unload()
-        return lm
-
 
 @lru_cache(maxsize=1)  # one model in memory; what follows asks for the same one
 def loaded(weights: Weights) -> DiffusionLM:
-    """`weights.load()`, kept until another model is asked for: leave it as it is."""
-    return weights.load()
+    """The model, kept until another is asked for: leave it as it is.
+
+    An adapter is merged into its weights, which decodes faster.
+    """
+    adapter = weights.adapter and params.ROOT / weights.adapter
+    lm = loading.load(weights.folder, adapter, weights.dtype)
+    if adapter:
+        lm.model = lm.model.merge_and_unload()
+    return lm
 
 
 @dataclass
@@ -79,14 +78,13 @@ class Target:
         a third faster for a small model than all threads on one batch, with the same rows. Finished
         batches of an interrupted stage are kept under .scratch/ and not decoded again.
         """
-        lm, flags = self.lm, sampler.model_dump()
-        settings = {k: v for k, v in flags.items() if k not in ("length", "batch_size")}
+        lm, size = self.lm, sampler.batch_size
+        settings = sampler.model_dump(exclude={"length", "batch_size"})
         order = sorted(range(len(requests)), key=lambda i: -len(str(requests[i]["messages"])))
-        size = sampler.batch_size
         chunks = [order[i : i + size] for i in range(0, len(order), size)]
         threads = 1 if lm.device.type == "cuda" else torch.get_num_threads()
         who = {"model": self.name, "trained": self.trained, "weights": self.weights.name,
-               "sampler": flags, "environment": environment()}
+               "sampler": sampler.model_dump(), "environment": environment()}
 
         def decode(chunk: list[int]) -> list[dict]:
             if threads > 1:
@@ -108,7 +106,7 @@ class Target:
             rows = resumable_map(decode, chunks, stage, key, stage, threads)
         finally:
             torch.set_num_threads(threads)
-        by_index = dict(zip(sum(chunks, []), rows, strict=True))
+        by_index = dict(zip(order, rows, strict=True))
         rows = [by_index[i] for i in range(len(requests))]
         self.queries += len(rows)
         self.forwards += sum(row["response"]["forwards"] for row in rows)
@@ -121,30 +119,29 @@ def targets(names: list[str], profile: str, seed: int = 0, stage: str = "targets
     seed: which training seed's adapter an aligned model takes. Raises FileNotFoundError, with the
     command that cures it, for a model that is not there yet.
     """
-    return [next((t for t in every_seed(name, profile, stage) if t.trained in (None, seed)), None)
-            or _no_seed(name, profile, seed) for name in names]
+    found = []
+    for name in names:
+        some = [t for t in every_seed(name, profile, stage) if t.trained in (None, seed)]
+        if not some:
+            raise ValueError(f"results/{profile}/models/{name} has no adapter of training seed "
+                             f"{seed}: set models.seed to one of align.seeds in params.yaml")
+        found += some
+    return found
 
 
 def every_seed(name: str, profile: str, stage: str = "targets") -> list[Target]:
     """One Target for each training seed of an aligned model; one in all for any other."""
-    folder = f"results/{profile}/models/{name}"
-    card = json.loads(need(f"{folder}/card.json").read_text("utf-8"))
-    base = Weights(card["weights"], card["folder"], card["dtype"])
-    return [Target(name, base if seed is None else Weights(
-        f"{card['weights']}+{hash}", card["folder"], card["dtype"], f"{folder}/{seed}"),
-        seed, stage) for seed, hash in card["adapters"]]
+    return _of_card(name, f"results/{profile}/models/{name}", stage)
 
 
 def original(profile: str, stage: str = "targets") -> Target:
     """The model that a profile measures and every method aligns (its section `target`)."""
-    card = json.loads(need(f"results/{profile}/target/card.json").read_text("utf-8"))
-    return Target("original", Weights(card["weights"], card["folder"], card["dtype"]), None, stage)
+    return _of_card("original", f"results/{profile}/target", stage)[0]
 
 
 def base(name: str, dtype: str, stage: str = "targets") -> Target:
     """Another base model: a folder models/<name>, any folder of the project, or a hub name."""
-    shipped = f"models/{name}"
-    folder = shipped if (params.ROOT / shipped).is_dir() else name
+    folder = f"models/{name}" if (params.ROOT / "models" / name).is_dir() else name
     local = params.ROOT / folder
     known = f"{folder}-{fingerprint(local)}" if local.is_dir() else folder
     return Target(name.rsplit("/")[-1], Weights(known, folder, dtype), None, stage)
@@ -171,6 +168,12 @@ def environment() -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
-def _no_seed(name, profile, seed):
-    raise ValueError(f"results/{profile}/models/{name} has no adapter of training seed {seed}: "
-                     f"set models.seed to one of align.seeds in params.yaml")
+def _of_card(name: str, folder: str, stage: str) -> list[Target]:
+    card, found = json.loads(need(f"{folder}/card.json").read_text("utf-8")), []
+    for seed, hash in card.get("adapters", [[None, None]]):
+        known, adapter = card["weights"], None
+        if seed is not None:
+            known, adapter = f"{known}+{hash}", f"{folder}/{seed}"
+        weights = Weights(known, card["folder"], card["dtype"], adapter)
+        found.append(Target(name, weights, seed, stage))
+    return found

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from running import edit, repro
+from running import edit
 
 from mosa.pipeline import trial
 
@@ -14,6 +14,6 @@ def quick(tmp_path_factory):
     """A copy of the tree in which the profile `quick` has run, with its search: one for all."""
     copy = trial.prepare("quick", tmp_path_factory.mktemp("quick") / "copy")
     edit(copy, "\nsearches: []", "\nsearches: [quick]")
-    ran = repro(copy)
+    ran = trial.reproduce(copy)
     assert {"code", "data@quick", "align@quick-mosa", "index@quick"} <= ran
     return copy

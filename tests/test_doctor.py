@@ -44,7 +44,7 @@ def test_params_yaml_is_right():
         (("base-0", "tuning", "mix", {}), "base-0.tuning.mix: "),
         (("base-0", "sampler", {}), "base-0.sampler: unknown section; known: architecture"),
         (("quick", "sampling", {}), "quick.sampling: unknown section; did you mean 'sampler'"),
-        (("quick", "lists", {"model": []}), "quick.lists.model: unknown list; did you mean 'mod"),
+        (("quick", "lists", {"model": []}), "quick.lists: must be a mapping of profiles, models"),
         (("quick", "lists", {"models": ["a b"]}), "models: 'a b' is no name"),
         (("other", 3), "other: must be a mapping; it is 3"),
         (("a;b", {}), "the blocks: 'a;b' is no name"),

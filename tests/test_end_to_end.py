@@ -14,6 +14,8 @@ from running import edit, how, repro, rows
 
 from mosa.pipeline import params, trial
 
+pytestmark = pytest.mark.xdist_group("pipeline")  # one process: they share one run
+
 STRAY = {  # what a Mac, an editor and a colleague leave in notebooks/
     "1_setting/._data.ipynb": "    Mac OS X        ", "Untitled.ipynb": "",
     "4_attacks/new.ipynb": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
@@ -119,7 +121,7 @@ def test_one_attack_more_runs_itself_alone(unchanged):
     reason="needs the public data files: set MOSA_DATA_MIRROR to a folder that holds them")
 def test_rehearsal_profile_takes_the_real_rows_through_every_stage(tmp_path):
     copy = trial.prepare("rehearsal", tmp_path / "copy")
-    repro(copy)
+    trial.reproduce(copy)
     sets = {row["request"]["set"] for row in rows(copy / "results/rehearsal/baseline/rows.jsonl")}
     assert sets == {"advbench", "harmbench", "alpaca", "xstest"}
     for name in ("baseline/baseline", "reach/gcg", "steps/canvas_attacks", "twin/twin"):

@@ -1,11 +1,14 @@
-"""What the README says of adding a model, a defence, an attack and a metric, done in a copy of the
-tree in which `quick` has run: the files that are touched, what runs then, and what it measures."""
+"""What the README says of adding a model, a defence, an attack and a metric, done together in a
+copy of the tree in which `quick` has run: the files that are touched, what runs then, and what it
+measures."""
 
 import json
 
 import pandas as pd
 import pytest
 from running import edit, repro, rows
+
+pytestmark = pytest.mark.xdist_group("pipeline")  # one process: they share one run
 
 OBJECTIVE = '''"""A defence for a test: cross-entropy of the refusal, half as strong."""
 
@@ -46,6 +49,7 @@ rows = stage.judged(rows)
 stage.rows(rows)
 stage.numbers({"success": stats.rate([r["success"] for r in stage.flat(rows)])})
 ''']
+MODELS = "\nmodels: [original, initial, mosa"
 
 
 def notebook(cells):
@@ -56,76 +60,114 @@ def notebook(cells):
                                     "language": "python"}}}
 
 
-@pytest.fixture
-def copy(quick):
-    """The copy, with every file that a test touches put back at the end."""
-    touched = {}
-
-    def write(name, text):
-        path = quick / name
-        touched.setdefault(path, path.read_text() if path.exists() else None)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    write("params.yaml", (quick / "params.yaml").read_text())
-    quick_copy = type("Copy", (), {"path": quick, "write": staticmethod(write)})
-    yield quick_copy
-    for path, text in touched.items():
-        path.unlink() if text is None else path.write_text(text)
-    repro(quick, "code")
+def a_model(copy):
+    edit(copy, MODELS, f"{MODELS}, embedded-2")
 
 
-def test_a_model_is_one_name(copy):
-    edit(copy.path, "\nmodels: [original, initial, mosa]",
-         "\nmodels: [original, initial, mosa, embedded-2]")
-    ran = repro(copy.path, "measure@quick-embedded-2")
-    assert ran == {"code", "models@quick", "measure@quick-embedded-2"}
-    found = rows(copy.path / "results/quick/measure/embedded-2/rows.jsonl")
+def a_defence(copy):
+    (copy / "mosa/alignment/objectives/half.py").write_text(OBJECTIVE)
+    edit(copy, "\n  methods:   # what", "\n  methods:\n    half: {objective: half}   # what")
+    edit(copy, "\nmethods: [mosa, initial", "\nmethods: [mosa, initial, half")
+    edit(copy, MODELS, f"{MODELS}, half")
+
+
+def an_attack(copy):
+    (copy / "mosa/attacks/polite.py").write_text(ATTACK)
+    path = copy / "notebooks/4_attacks/polite.ipynb"
+    path.write_text(json.dumps(notebook(CELLS)))
+    edit(copy, "\nattacks: []", "\nattacks: [polite]")
+    edit(copy, "\n  baseline: {n: 100}", "\n  baseline: {n: 100}\n  polite: {times: 3}")
+
+
+def a_metric(copy):
+    for file, last, new in [
+            ("verdict", "    truncated: bool", "    long: bool  # over a hundred words\n"),
+            ("exact", '"truncated": ', '"long": len(text.split()) > 100,\n        ')]:
+        path = copy / f"mosa/judges/{file}.py"
+        text = path.read_text()
+        assert text.count(last) == 1
+        path.write_text(text.replace(last, new + last))
+
+
+ONE_MODEL = ("align", "measure", "tasks", "gcg", "attack")  # stages that train or measure one
+
+
+def of_others(stages, names=()):
+    """Those of the stages that train or measure one model, and none of the names."""
+    return {stage for stage in stages if stage.partition("@")[0] in ONE_MODEL
+            and not any(f"-{name}" in stage for name in names)}
+
+
+@pytest.fixture(scope="module")
+def restore(quick):
+    """Puts every file that a test touches back as it was; called, it does so at once."""
+    files = [quick / name for name in (
+        "params.yaml", "mosa/alignment/objectives/half.py", "mosa/attacks/polite.py",
+        "notebooks/4_attacks/polite.ipynb", "mosa/judges/verdict.py", "mosa/judges/exact.py")]
+    before = {path: path.read_text() if path.exists() else None for path in files}
+
+    def back():
+        for path, text in before.items():
+            path.unlink(missing_ok=True) if text is None else path.write_text(text)
+        repro(quick, "code")
+
+    yield back
+    back()
+
+
+@pytest.fixture(scope="module")
+def extended(quick, restore):
+    """The copy with a model, a defence and an attack more: the stages that made them ran."""
+    for add in (a_model, a_defence, an_attack):
+        add(quick)
+    ran = repro(quick, "measure@quick-embedded-2", "measure@quick-half",
+                "attack@quick-embedded-2-polite", "attack@quick-half-polite")
+    assert ran == {"code", "align@quick-half", "models@quick", "measure@quick-embedded-2",
+                   "measure@quick-half", "attack@quick-embedded-2-polite",
+                   "attack@quick-half-polite"}
+    yield quick
+    restore()
+
+
+def test_a_model_is_one_name(extended):
+    found = rows(extended / "results/quick/measure/embedded-2/rows.jsonl")
     assert {row["response"]["model"] for row in found} == {"embedded-2"}
     assert {row["response"]["trained"] for row in found} == {None}
 
 
-def test_a_defence_is_an_objective_and_a_block(copy):
-    copy.write("mosa/alignment/objectives/half.py", OBJECTIVE)
-    edit(copy.path, "\n  methods:   # what", "\n  methods:\n    half: {objective: half}   # what")
-    edit(copy.path, "\nmethods: [mosa, initial]", "\nmethods: [mosa, initial, half]")
-    edit(copy.path, "\nmodels: [original, initial, mosa]",
-         "\nmodels: [original, initial, mosa, half]")
-    ran = repro(copy.path, "measure@quick-half")
-    assert ran == {"code", "align@quick-half", "models@quick", "measure@quick-half"}
-    found = rows(copy.path / "results/quick/measure/half/rows.jsonl")
+def test_a_defence_is_an_objective_and_a_block(extended):
+    found = rows(extended / "results/quick/measure/half/rows.jsonl")
     assert {row["response"]["trained"] for row in found} == {0, 1}
 
 
-def test_an_attack_is_a_module_a_notebook_and_a_word(copy):
-    copy.write("mosa/attacks/polite.py", ATTACK)
-    copy.write("notebooks/4_attacks/polite.ipynb", json.dumps(notebook(CELLS)))
-    edit(copy.path, "\nattacks: []", "\nattacks: [polite]")
-    edit(copy.path, "\n  baseline: {n: 100}", "\n  baseline: {n: 100}\n  polite: {times: 3}")
-    edit(copy.path, "\nmodels: [original, initial, mosa]", "\nmodels: [original, mosa]")
-    ran = repro(copy.path, "tables@quick-polite")
-    models = ("original", "mosa")
-    assert ran - {"models@quick"} == {"code", "tables@quick-polite",
-                                      *(f"attack@quick-{m}-polite" for m in models)}
-    table = pd.read_csv(copy.path / "paper_figures/quick/tables/polite/polite.csv")
-    assert table.model.tolist() == list(models) and set(table.access) == {"A0"}
-    asked = rows(copy.path / "results/quick/attack/mosa/polite/rows.jsonl")
-    assert [row["request"]["attack"] for row in asked] == ["none"] * 2 + ["polite"] * 2
-    assert asked[-1]["request"]["messages"][-1]["content"].startswith("please please please ")
+def test_an_attack_is_a_module_a_notebook_and_a_word(extended):
+    asked = rows(extended / "results/quick/attack/half/polite/rows.jsonl")
+    assert [row["request"]["attack"] for row in asked[:4]] == ["none"] * 2 + ["polite"] * 2
+    assert asked[3]["request"]["messages"][-1]["content"].startswith("please please please ")
 
 
-def test_a_metric_is_a_key_of_the_verdict_and_a_judge_that_gives_it(copy):
-    verdict, judge = "mosa/judges/verdict.py", "mosa/judges/exact.py"
-    text = (copy.path / verdict).read_text()
-    last = "    truncated: bool"
-    assert text.count(last) == 1
-    copy.write(verdict, text.replace(last, "    long: bool  # over a hundred words\n" + last))
-    text = (copy.path / judge).read_text()
-    last = '"truncated": '
-    assert text.count(last) == 1
-    copy.write(judge, text.replace(last, '"long": len(text.split()) > 100,\n        ' + last))
-    repro(copy.path, "baseline@quick")
-    table = pd.read_csv(copy.path / "paper_figures/quick/baseline/baseline.csv")
+def test_what_was_there_is_neither_trained_nor_measured_again(extended):
+    """Nothing of the models that were there, except by the new attack."""
+    left = repro(extended, "--dry")
+    assert {s for s in left if s.startswith("align@")} == set()
+    assert of_others(left, ["embedded-2", "half", "polite"]) == set()
+    assert {s for s in left if s.startswith("attack@")} == {
+        f"attack@quick-{model}-polite" for model in ("original", "initial", "mosa")}
+
+
+def test_the_attacks_table_has_a_row_a_model(extended):
+    edit(extended, MODELS + ", half, embedded-2]", "\nmodels: [half, embedded-2]")
+    ran = repro(extended, "tables@quick-polite")
+    assert not of_others(ran)
+    table = pd.read_csv(extended / "paper_figures/quick/tables/polite/polite.csv")
+    assert table.model.tolist() == ["half", "embedded-2"] and set(table.access) == {"A0"}
+
+
+def test_a_metric_is_a_key_of_the_verdict_and_a_judge_that_gives_it(quick, restore):
+    restore()
+    a_metric(quick)
+    repro(quick, "baseline@quick")
+    table = pd.read_csv(quick / "paper_figures/quick/baseline/baseline.csv")
     assert "long" in table and "(n=3)" in table.long[0]
-    numbers = json.loads((copy.path / "paper_figures/quick/baseline/numbers.json").read_text())
+    numbers = json.loads((quick / "paper_figures/quick/baseline/numbers.json").read_text())
     assert numbers["plain/sealed_a/long"]["n"] == 3

@@ -1,7 +1,6 @@
 """dvc.yaml, params.yaml, notebooks, imports and environment agree; nothing is executed. First the
 project's own files, then the rules themselves (tests/pipeline/wiring.py) on an example."""
 
-import json
 import re
 import subprocess
 import sys
@@ -34,7 +33,7 @@ def stages() -> list[Stage]:
 def written() -> dict[str, str]:
     """{notebook: its code file} of the notebooks that stages run, listed attacks or not."""
     names = {stage.papermill[0] for stage in stages() if stage.papermill}
-    return {name: notebooks.code(json.loads((ROOT / name).read_text("utf-8")), name)
+    return {name: notebooks.code(notebooks.read(ROOT / name), name)
             for name in names if (ROOT / name).exists()}
 
 
@@ -43,13 +42,15 @@ def written() -> dict[str, str]:
 
 def test_there_are_notebooks_and_each_is_clean():
     assert notebooks.find()
-    dirty = {path.name: notebooks.check(path) for path in notebooks.find()}
-    assert not {name: wrong for name, wrong in dirty.items() if wrong}, (
-        "run `python -m mosa.pipeline.notebooks --strip`")
+    for name in written():
+        notebook = notebooks.read(ROOT / name)
+        assert notebooks.strip(notebook) == notebook, (
+            f"{name}: run `python -m mosa.pipeline.notebooks --strip`")
 
 
 def test_every_notebook_opens_with_the_embedded_profile():
     for name, source in written().items():
+        assert source.count("# %% parameters\n") == 1, name
         cell = re.search(r"^# %% parameters\n(.*?)^# %%", source, re.M | re.S)[1]
         assert 'profile = "embedded"' in cell or name.endswith("base.ipynb"), name
 

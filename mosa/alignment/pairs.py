@@ -9,18 +9,13 @@ from torch import Tensor
 from mosa.alignment.reward import padded
 from mosa.lm.model import DiffusionLM
 
-RESPONSES = ("refusal", "compliance", "benign")
 
-
-def pairs(
-    draw: Callable[[random.Random], dict], safe: Sequence[str], n: int, seed: int = 0
-) -> list[dict]:
+def pairs(draw: Callable[[random.Random], dict], safe: Sequence[str], n: int,
+          seed: int = 0) -> list[dict]:
     """`n` rows for `Collator`: a request to be refused beside one to be answered.
 
-    `draw`, from `mosa.data.sets.pair_source`, draws a pair, with the procedural sentence and, in
-    the world, the responses that the rivals train on. `safe` is the paper's set of safe sentences,
-    of which every row draws one. Row i depends on seed and i alone, so that fewer rows are a
-    prefix of more.
+    `draw` is from `mosa.data.sets.pair_source`; `safe` is the paper's set of safe sentences, of
+    which every row draws one. Row i depends on seed and i alone: fewer rows are a prefix of more.
     """
     rows = []
     for i in range(n):
@@ -61,7 +56,7 @@ class Collator:
         end = [self.lm.eos_id] if self.eos else []
         batch["safe"], batch["safe_length"] = padded([self._ids(r["safe"]) + end for r in rows])
         batch["harmful"], batch["harmful_length"] = padded([self._ids(r["harmful"]) for r in rows])
-        for name in RESPONSES:
+        for name in ("refusal", "compliance", "benign"):
             if name in rows[0]:
                 batch[name] = torch.tensor([self._response(row[name]) for row in rows])
         levels, draws = zip(*(self._draws(row["seed"]) for row in rows))

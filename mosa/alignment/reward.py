@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 BOUNDS = ("start", "whole")
 
@@ -35,11 +36,8 @@ def windowed_max_loglik(
 def best_start(
     tokens: Tensor, lengths: Tensor, window: tuple[int, int], bounds: str = "start"
 ) -> tuple[Tensor, Tensor]:
-    """The same from the log-probabilities of the span's own tokens.
-
-    tokens (B, L, S): log p of the span's j-th token at each slot, so that the softmax over the
-    vocabulary need not be kept; lengths (B,), of each span.
-    """
+    """The same from tokens (B, L, S), log p of the span's j-th token at each slot: the softmax over
+    the vocabulary need not be kept. lengths (B,), of each span."""
     if bounds not in BOUNDS:
         raise ValueError(f"unknown bounds {bounds!r}: use one of {', '.join(BOUNDS)}")
     k_start, k_end = window
@@ -66,8 +64,5 @@ def padded(
     """Spans of token ids as one tensor (B, S), filled up with 0, and their lengths (B,)."""
     if not all(len(span) for span in spans):
         raise ValueError("a span is empty: every sentence needs at least one token")
-    lengths = torch.tensor([len(span) for span in spans], device=device)
-    ids = torch.zeros(len(spans), int(lengths.max()), dtype=torch.long, device=device)
-    for row, span in zip(ids, spans):
-        row[: len(span)] = torch.as_tensor(span, device=device)
-    return ids, lengths
+    ids = [torch.as_tensor(span, device=device) for span in spans]
+    return pad_sequence(ids, True), torch.tensor([len(span) for span in spans], device=device)

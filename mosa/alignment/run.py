@@ -39,8 +39,8 @@ class Job:
 
 def jobs(card: dict, methods: Mapping[str, Method], cfg: Pairs, data: Data, length: int,
          seeds: Iterable[int]) -> list[Job]:
-    """Every method with every seed, labelled name-seed; a seed draws its own pairs from those of
-    `cfg`, their order and the adapter's start. A method may take fewer, or other safe sentences."""
+    """Every method with every seed, labelled name-seed; a seed draws its own pairs, their order and
+    the adapter's start. A method may take fewer pairs than `cfg`, or other safe sentences."""
     draw, found = pair_source(data, cfg), []
     for name, method in methods.items():
         n, safe = min(cfg.rows, method.rows or cfg.rows), method.safe or cfg.safe
@@ -69,8 +69,8 @@ def _run(job, key):
             save_strategy="steps", save_steps=100, save_total_limit=2, disable_tqdm=True,
             dataloader_pin_memory=gpu)
         lm = loading.load(job.card["folder"], dtype=job.card["dtype"])
-        log = trainer.align(lm, job.rows, args, [trainer.Progress(job.label)]).steps()
+        state = trainer.align(lm, job.rows, args, [trainer.Progress(job.label)]).state
         lm.model.save_pretrained(folder / "adapter")
         (folder / "adapter/README.md").unlink(missing_ok=True)  # peft's empty model card
-        write_json(folder / "log.json", log)
+        write_json(folder / "log.json", [e for e in state.log_history if "loss" in e])
     return folder / "adapter", json.loads((folder / "log.json").read_text("utf-8"))

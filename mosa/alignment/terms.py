@@ -1,24 +1,20 @@
 """What the objectives share: masked canvases, cross-entropy of other labels, the retain term."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mosa.alignment.method import Recipe
 from mosa.alignment.slots import kl_to_frozen
-
-if TYPE_CHECKING:
-    from mosa.alignment.method import Recipe  # which takes its choices from the objectives
 
 Model = Callable[[Tensor, Tensor], Tensor]
 Batch = Mapping[str, Tensor]
 Losses = tuple[Tensor, dict[str, Tensor]]
-Loss = Callable[[Model, Model, Batch, "Recipe"], Losses]
 
 
-def relabelled(policy: Model, reference: Model, batch: Batch, args: "Recipe", shown: str,
+def relabelled(policy: Model, reference: Model, batch: Batch, args: Recipe, shown: str,
                wanted: Tensor) -> Losses:
     """Mean cross-entropy (B,) of the labels `wanted` at masked slots of the responses batch[shown].
 
@@ -40,7 +36,7 @@ def relabelled(policy: Model, reference: Model, batch: Batch, args: "Recipe", sh
     return loss, log
 
 
-def keep(policy: Model, reference: Model, batch: Batch, args: "Recipe") -> Tensor:
+def keep(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Tensor:
     """KL(reference || policy) on benign requests, mean over masked slots, (B,).
 
     A share `args.benign_full` of the rows is fully masked: the state in which MOSA's reward acts,

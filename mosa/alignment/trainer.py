@@ -49,8 +49,7 @@ RecipeFields = make_dataclass("RecipeFields", [
 class MOSAConfig(RecipeFields, TrainingArguments):
     """Training arguments: those of transformers, and the values of a Recipe under their own names.
 
-    Every default is the paper's or, where it prints none, what `mosa.alignment.method` says. A
-    value that a Recipe refuses, or an option without effect, is a ValueError of one line.
+    A value that a Recipe refuses, or an option without effect, is a ValueError of one line.
     """
 
     num_train_epochs: float = 1
@@ -70,7 +69,7 @@ class MOSAConfig(RecipeFields, TrainingArguments):
 
     @classmethod
     def of(cls, method: Method, **others) -> "MOSAConfig":
-        """The arguments of a method; `others` are arguments that it does not hold."""
+        """The arguments of a method, and `others`, which it does not hold."""
         values = method.model_dump(include=set(Recipe.model_fields))
         return cls(per_device_train_batch_size=method.batch_size, **values, **others)
 
@@ -100,7 +99,7 @@ def with_lora(lm: DiffusionLM, r: int = 32, alpha: int = 64, seed: int = 0) -> D
 
 
 class Progress(TrainerCallback):
-    """A bar that moves every ten seconds: Trainer's own prints a line of numbers for every step."""
+    """A bar that moves every ten seconds: Trainer's own prints numbers at every step."""
 
     def __init__(self, label: str):
         self.label = label
@@ -133,20 +132,11 @@ def align(
     return trainer
 
 
-def last_checkpoint(folder: str | Path) -> str | None:
-    """The newest whole checkpoint below a folder, or None.
-
-    Trainer writes trainer_state.json last, so a checkpoint without it was cut off by a kill.
-    """
-    whole = [path.parent for path in Path(folder).glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
-
-
 def _checkpoint_of(lm, rows, args):
-    """The last checkpoint in args.output_dir, or None; run.json beside it says whose it is.
+    """The last whole checkpoint in args.output_dir, or None; run.json beside it says whose it is.
 
-    A run is its settings, its rows and its base model, of which a few numbers of every tensor are
-    enough to tell it from another.
+    Trainer writes trainer_state.json last: a checkpoint without it was cut off by a kill. A run is
+    its settings, its rows and its base model, told by a few numbers of every tensor.
     """
     weights = [(name, str(p.dtype), p.detach().flatten()[:4].tolist())
                for name, p in lm.model.named_parameters()]
@@ -155,8 +145,8 @@ def _checkpoint_of(lm, rows, args):
     run |= {"rows": fingerprint(list(rows)), "base model": fingerprint(str(weights)),
             "processes": args.world_size}
     run, path = json.loads(json.dumps(run)), Path(args.output_dir).resolve() / "run.json"
-    checkpoint = last_checkpoint(args.output_dir)
-    if checkpoint is None:
+    whole = [found.parent for found in path.parent.glob("checkpoint-*/trainer_state.json")]
+    if not whole:
         if args.process_index == 0:
             write_json(path, run)
         return None
@@ -164,7 +154,7 @@ def _checkpoint_of(lm, rows, args):
     if other := [name for name in run if name not in stored or stored[name] != run[name]]:
         raise ValueError(f"{args.output_dir} holds checkpoints of another run, with other "
                          f"{', '.join(other[:5])}: give another output_dir, or delete this one")
-    return checkpoint
+    return str(max(whole, key=lambda folder: int(folder.name.split("-")[1])))
 
 
 class MOSATrainer(Trainer):
@@ -186,10 +176,6 @@ class MOSATrainer(Trainer):
                          data_collator=Collator(lm, args.length, args.eos), **kwargs)
         self.remove_callback(PrinterCallback)
         self.loss, self.sums, self.rows = objective(args.objective), {}, 0
-
-    def steps(self) -> list[dict]:
-        """The log so far: one dict of numbers for each training step."""
-        return [entry for entry in self.state.log_history if "loss" in entry]
 
     def _get_num_items_in_batch(self, batch_samples, device):
         rows = torch.tensor(sum(len(batch["levels"]) for batch in batch_samples), device=device)

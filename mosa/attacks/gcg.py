@@ -11,7 +11,6 @@ given slot of the response; what "likely" means without a left-to-right order: m
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
@@ -75,16 +74,12 @@ class Choices(Section):
     settings: Annotated[dict[str, Config], Field(min_length=1)]  # the first: Figure 4's
 
 
-# One model, many requests
-
-
 def run(target: Target, requests: list[dict], phrases: dict[str, list[str]], cfg: Experiment,
         sampler: Sampler) -> list[dict]:
     """Rows of one model: the bare requests, then every request with a suffix for every goal.
 
-    Each goal draws one phrase of its set for each request, the same for all models. The bare
-    response is the draft before the phrase where `cfg.search.earlier` is "drafted". What stands in
-    a row: mosa.attacks, `suffixes`, `reached`.
+    Each goal draws one phrase of its set for each request, the same for all models. Where
+    `cfg.search.earlier` is "drafted", the bare response is the draft before the phrase.
     """
     bare = target.generate([r | {"attack": "none"} for r in requests], sampler, "bare")
     drafts = {row["request"]["id"]: row["response"]["ids"] for row in bare}
@@ -104,9 +99,10 @@ def suffixes(target: Target, requests: list[dict], cfg: Config, length: int, wor
     drafts: {id: response ids} to stand before the phrase, see `problem`. Returns the requests with
     their suffix typed (`messages`, `suffix`, access A3), and the states that `search` ended with.
     """
-    jobs = [Job(target.weights, r["messages"], r["wanted"], r["position"],
-                drafts and drafts[r["id"]], cfg, length) for r in requests]
-    found = side_by_side(partial(attack, stage=target.stage), jobs, workers, "searching")
+    tasks = [problem(target.lm, r["messages"], cfg.suffix, r["wanted"], r["position"], length,
+                     drafts and drafts[r["id"]]) for r in requests]
+    search_one = partial(attack, weights=target.weights, cfg=cfg, stage=target.stage)
+    found = side_by_side(search_one, tasks, workers, "searching")
     return [r | {"messages": suffixed(r["messages"], state["text"]), "suffix": state["text"],
                  "access": "A3"} for r, state in zip(requests, found, strict=True)], found
 
@@ -116,11 +112,12 @@ def reached(lm: DiffusionLM, rows: list[dict], found: list[dict], slack: int) ->
     in_place (the phrase begins at its slot, give or take `slack`) and anywhere."""
     measured = []
     for row, state in zip(rows, found, strict=True):
-        ids, wanted = row["response"]["ids"], lm.encode(row["request"]["wanted"])
-        measured.append(row | {"response": row["response"] | {
+        request, response = row["request"], row["response"]
+        slots = occurrences(response["ids"], lm.encode(request["wanted"]))
+        measured.append(row | {"response": response | {
             "losses": state["losses"], "search_forwards": state["forwards"],
-            "in_place": in_place(ids, wanted, row["request"]["position"], slack),
-            "anywhere": bool(occurrences(ids, wanted))}})
+            "in_place": any(abs(slot - request["position"]) <= slack for slot in slots),
+            "anywhere": bool(slots)}})
     return measured
 
 
@@ -137,30 +134,10 @@ def occurrences(ids: list[int], phrase: list[int]) -> list[int]:
     return [i for i in range(len(ids)) if ids[i : i + len(phrase)] == phrase]
 
 
-def in_place(ids: list[int], phrase: list[int], position: int, slack: int = 0) -> bool:
-    """Does the phrase begin within `slack` slots of its position?"""
-    return any(abs(i - position) <= slack for i in occurrences(ids, phrase))
-
-
-@dataclass(frozen=True)
-class Job:
-    """One suffix to search for, as mosa.pipeline.workers takes it; see `problem`."""
-
-    weights: Weights
-    messages: list
-    phrase: str
-    position: int
-    draft: list | None
-    cfg: Config
-    length: int
-
-
-def attack(job: Job, stage: str) -> dict:
+def attack(task: Problem, weights: Weights, cfg: Config, stage: str) -> dict:
     """The state `search` ends with, and the suffix as `text`; kept in .scratch/<stage> while it
     runs, so that an interrupted search goes on where it was."""
-    lm, cfg = loaded(job.weights), job.cfg
-    task = problem(lm, job.messages, cfg.suffix, job.phrase, job.position, job.length, job.draft)
-    key = fingerprint(job, code("mosa.attacks.gcg"))
+    lm, key = loaded(weights), fingerprint(task, weights, cfg, code("mosa.attacks.gcg"))
     path = params.ROOT / ".scratch" / stage / f"{key}.json"
     state = json.loads(path.read_text("utf-8")) if path.exists() else None
 
@@ -172,9 +149,6 @@ def attack(job: Job, stage: str) -> dict:
     return state | {"text": lm.tokenizer.decode(state["suffix"]).strip()}
 
 
-# One suffix
-
-
 def search(lm: DiffusionLM, task: Problem, cfg: Config, state: dict | None = None,
            save: Callable[[dict], None] = lambda state: None) -> dict:
     """Greedy coordinate gradient: `cfg.iterations` times, the best of many one-token swaps.
@@ -184,9 +158,8 @@ def search(lm: DiffusionLM, task: Problem, cfg: Config, state: dict | None = Non
     best of them if it beats the suffix so far. Swaps whose text does not tokenise back to the same
     ids are not proposed, nor special tokens: the suffix is one that can be typed.
 
-    The loss is the phrase's mean negative log-likelihood by token: with `cfg.samples` 0 at the
-    first step, all slots masked; else a Monte-Carlo estimate over that many states that show part
-    of the phrase, drawn anew each iteration and common to all candidates.
+    The loss is the phrase's mean negative log-likelihood by token in the `states` of `cfg.samples`,
+    drawn anew each iteration and common to all candidates.
 
     Returns {"suffix": ids, "losses": [before the first iteration, after each], "forwards": rows
     through the network}. `state` is such a dict of an interrupted run, given to `save` after every
@@ -199,15 +172,13 @@ def search(lm: DiffusionLM, task: Problem, cfg: Config, state: dict | None = Non
         shown, weights = states(lm, task, cfg.samples, generator)
         current = torch.tensor(state["suffix"], device=lm.device)
         if done == 0:  # the start of the curve
-            value = losses(lm, task, current[None], shown, weights)
-            state = state | {"losses": value.tolist(), "forwards": len(shown)}
-            save(state)
-            continue
-        loss, slope = gradient(lm, task, current, shown, weights)
-        tried = torch.stack([current, *swaps(lm, task, current, slope, cfg, generator)])
-        values = [losses(lm, task, part, shown, weights)
-                  for part in tried[1:].split(cfg.batch_size) if len(part)]
-        values = torch.cat([loss[None], *values])
+            tried = current[None]
+            values = losses(lm, task, tried, shown, weights)
+        else:
+            loss, slope = gradient(lm, task, current, shown, weights)
+            tried = torch.stack([current, *swaps(lm, task, current, slope, cfg, generator)])
+            values = torch.cat([loss[None], *(losses(lm, task, part, shown, weights)
+                                for part in tried[1:].split(cfg.batch_size) if len(part))])
         best = int(values.argmin())
         state = {"suffix": tried[best].tolist(), "losses": [*state["losses"], float(values[best])],
                  "forwards": state["forwards"] + len(tried) * len(shown)}

@@ -92,10 +92,8 @@ def states(lm: DiffusionLM, task: Problem, samples: int = 0,
 def losses(lm: DiffusionLM, task: Problem, suffixes: torch.Tensor, shown: torch.Tensor,
            weights: torch.Tensor) -> torch.Tensor:
     """The phrase's loss under suffixes (C, S), in nats per token, (C,) float32."""
-    ids = torch.stack([_canvas(task, suffix, state) for suffix in suffixes for state in shown])
-    logp = lm.at(_places(task, suffixes.shape[1]), input_ids=ids).float().log_softmax(-1)
-    phrase = torch.tensor(task.phrase, device=ids.device)
-    found = logp.gather(2, phrase[None, :, None].expand(len(ids), -1, 1))[..., 0]  # (C * n, k)
+    ids = _canvases(task, suffixes, shown)
+    found = _loglik(lm, task, suffixes.shape[1], input_ids=ids)  # (C * n, k)
     return -(found.view(len(suffixes), len(shown), -1) * weights).sum((1, 2))
 
 
@@ -103,17 +101,14 @@ def gradient(lm: DiffusionLM, task: Problem, suffix: torch.Tensor, shown: torch.
              weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The suffix's loss, (), and its gradient by the suffix's one-hot tokens, (S, V)."""
     embedding = lm.model.get_input_embeddings().weight
-    ids = torch.stack([_canvas(task, suffix, state) for state in shown])
+    ids = _canvases(task, suffix[None], shown)
     start = len(task.before)
     one_hot = torch.nn.functional.one_hot(suffix, len(embedding)).to(embedding.dtype)
     one_hot.requires_grad_()
     embedded = lm.model.get_input_embeddings()(ids).detach()  # (n, T, d)
     embedded = torch.cat([embedded[:, :start], (one_hot @ embedding).expand(len(ids), -1, -1),
                           embedded[:, start + len(suffix) :]], dim=1)
-    logits = lm.at(_places(task, len(suffix)), inputs_embeds=embedded)
-    logp = logits.float().log_softmax(-1)
-    phrase = torch.tensor(task.phrase, device=ids.device)
-    loss = -(logp.gather(2, phrase[None, :, None].expand(len(ids), -1, 1))[..., 0] * weights).sum()
+    loss = -(_loglik(lm, task, len(suffix), inputs_embeds=embedded) * weights).sum()
     return loss.detach(), torch.autograd.grad(loss, one_hot)[0].float()
 
 
@@ -129,13 +124,16 @@ def suffixed(messages: list[dict], suffix: str) -> list[dict]:
     return [*head, last | {"content": f"{last['content']} {suffix}".rstrip()}]
 
 
-def _canvas(task, suffix, state):
-    def like(ids):
-        return torch.tensor(ids, device=suffix.device, dtype=suffix.dtype)
+def _canvases(task, suffixes, shown):
+    """Prompt and response, (C * n, T) ids: every suffix (C, S) with every state (n, R)."""
+    return torch.tensor([[*task.before, *suffix, *task.after, *state]
+                         for suffix in suffixes.tolist() for state in shown.tolist()],
+                        device=shown.device)
 
-    return torch.cat([like(task.before), suffix, like(task.after), state])
 
-
-def _places(task, size):
+def _loglik(lm, task, size, **inputs):
+    """log p of the phrase's tokens behind a suffix of `size` tokens, (N, k) float32."""
     first = len(task.before) + size + len(task.after) + task.position
-    return torch.arange(first, first + len(task.phrase))
+    phrase = torch.tensor(task.phrase, device=lm.device)
+    logp = lm.at(torch.arange(first, first + len(phrase)), **inputs).float().log_softmax(-1)
+    return logp.gather(2, phrase[None, :, None].expand(len(logp), -1, 1))[..., 0]

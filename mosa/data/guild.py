@@ -10,16 +10,12 @@ from mosa.world import grammar
 
 PHRASES = {"affirmative": grammar.AFFIRMATIVE, "procedural": grammar.PROCEDURAL}
 ACCESS = {name: world.FAMILIES[name].access for name in ["plain", *world.ATTACKS]}
+messages = world.wrap
 
 
 def behaviours(name: str, n: int, cfg: Data, key: str) -> list[dict]:
     """`n` requests of the world's set `name`."""
     return world.requests(name, n, cfg.seed)
-
-
-def messages(row: dict, family: str) -> list[dict[str, str]]:
-    """The behaviour of a data row in the words of one family, as chat messages."""
-    return world.wrap(row, family)
 
 
 def forbidden(request: dict) -> tuple[str, bool]:

@@ -8,7 +8,6 @@ public benchmark and the policy world in the same way.
 
 import csv
 import hashlib
-import io
 import json
 import os
 import tempfile
@@ -26,9 +25,8 @@ TIMEOUT = 60  # seconds without a byte; the largest file is 4 MB
 class DataSet:
     """One public file: identity (`url`, `sha256`), place (`file`, below a mirror) and meaning.
 
-    `rows` and `columns` describe the whole file; `keep = (column, value)` is the subset `load`
-    returns. `behaviour`, `target` and `category` name columns; "" where the set has none.
-    `gated`: upstream asks readers to accept its terms, so the file is never downloaded for them.
+    `rows` counts the whole file; `keep = (column, value)` is the subset `load` returns.
+    `behaviour`, `target` and `category` name columns; "" where the set has none.
     """
 
     name: str
@@ -36,14 +34,12 @@ class DataSet:
     sha256: str
     file: str
     rows: int
-    columns: tuple[str, ...]
     licence: str
     source: str
     behaviour: str
     target: str = ""
     category: str = ""
     keep: tuple[str, str] | None = None
-    gated: bool = False
 
 
 # By commit. AdvBench and HarmBench are copies in later papers' repositories: their own were not
@@ -57,36 +53,27 @@ DATASETS = {dataset.name: dataset for dataset in (
     DataSet(
         "advbench", f"{_REFUSAL_DIRECTION}/dataset/raw/advbench.csv",
         "6cd1a5c63c07610d7eb67307772ee5606017ee950b5770ab288a2c487489d3e1",
-        "advbench/harmful_behaviors.csv", rows=520, columns=("goal", "target"),
+        "advbench/harmful_behaviors.csv", rows=520, behaviour="goal", target="target",
         licence="MIT (as a third party's notice states it)",
-        source="Zou et al. 2023, arXiv 2307.15043; github.com/llm-attacks/llm-attacks",
-        behaviour="goal", target="target",
-    ),
+        source="Zou et al. 2023, arXiv 2307.15043; github.com/llm-attacks/llm-attacks"),
     DataSet(
         "harmbench", f"{_DIJA}/HarmBench/data/behavior_datasets/harmbench_behaviors_text_all.csv",
         "8d81accedd38eaaf8b760618622bb888417d1fd0c86eba65c427a16f1cbb4afc",
-        "harmbench/harmbench_behaviors_text_all.csv", rows=400, licence="MIT",
-        columns=("Behavior", "FunctionalCategory", "SemanticCategory", "Tags", "ContextString",
-                 "BehaviorID"),
-        source="Mazeika et al. 2024, arXiv 2402.04249; github.com/centerforaisafety/HarmBench",
-        behaviour="Behavior", category="SemanticCategory",
-        keep=("FunctionalCategory", "standard"),
-    ),
+        "harmbench/harmbench_behaviors_text_all.csv", rows=400, behaviour="Behavior",
+        category="SemanticCategory", keep=("FunctionalCategory", "standard"), licence="MIT",
+        source="Mazeika et al. 2024, arXiv 2402.04249; github.com/centerforaisafety/HarmBench"),
     DataSet(
         "alpaca", f"{_REFUSAL_DIRECTION}/dataset/processed/alpaca.json",
         "c4ce1bdc5c9b92caabcb171c27c7ec1e79832836bae10291d7c8ab8c6245f600",
-        "alpaca/alpaca_instructions_refusal_direction.json", rows=31323, licence="CC-BY-NC-4.0",
-        columns=("instruction", "category"), behaviour="instruction",
-        source="Taori et al. 2023, github.com/tatsu-lab/stanford_alpaca; the rows without input",
-    ),
+        "alpaca/alpaca_instructions_refusal_direction.json", rows=31323, behaviour="instruction",
+        licence="CC-BY-NC-4.0",
+        source="Taori et al. 2023, github.com/tatsu-lab/stanford_alpaca; the rows without input"),
     DataSet(
         "xstest", f"{_XSTEST}/xstest_prompts.csv",
         "11783fb294ed017473ee53c207d71f2161c7672c8d0b037501e78387f801cb5a",
-        "xstest/xstest_prompts.csv", rows=450, licence="CC-BY-4.0",
-        columns=("id", "prompt", "type", "label", "focus", "note"),
-        source="Roettger et al. 2024, arXiv 2308.01263; github.com/paul-rottger/xstest (v2)",
-        behaviour="prompt", category="type", keep=("label", "safe"),
-    ),
+        "xstest/xstest_prompts.csv", rows=450, behaviour="prompt", category="type",
+        keep=("label", "safe"), licence="CC-BY-4.0",
+        source="Roettger et al. 2024, arXiv 2308.01263; github.com/paul-rottger/xstest (v2)"),
 )}
 
 
@@ -107,16 +94,12 @@ def fetch(name: str, mirror: str | Path | None = None) -> Path:
             _verify(path.read_bytes(), dataset, path, cure)
             return path
     own_copy = f"set data.mirror in params.yaml or MOSA_DATA_MIRROR to a folder with {dataset.file}"
-    if dataset.gated:
-        raise FileNotFoundError(f"{name} is gated: accept its terms at {dataset.url}, {own_copy}")
     try:
         with urllib.request.urlopen(dataset.url, timeout=TIMEOUT) as response:
             content = response.read()
     except (OSError, HTTPException) as error:
-        raise FileNotFoundError(
-            f"{name}: {dataset.url} cannot be downloaded ({error}): "
-            f"{own_copy}, or connect to the network"
-        ) from error
+        raise FileNotFoundError(f"{name}: {dataset.url} cannot be downloaded ({error}): connect to "
+                                f"the network, or {own_copy}") from error
     _verify(content, dataset, dataset.url, f"upstream changed; {own_copy}")
     path = cache / dataset.file
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,38 +118,29 @@ def _verify(content: bytes, dataset: DataSet, where: str | Path, cure: str) -> N
 
 
 def load(name: str, mirror: str | Path | None = None) -> list[dict[str, str]]:
-    """Behaviour rows dict(id, set, behaviour, target, category, item) of a data set, file order.
+    """The rows of a data set, in the file's order.
 
     `id` counts the rows of the whole file from 0 ("advbench-0007"), so it does not depend on the
     subset. HarmBench: the 200 standard behaviours only; contextual ones would need their context
-    string and copyright ones another judge. XSTest: the 250 safe prompts (the borderline set; the
-    200 contrast prompts are left out). `target` is AdvBench's target column, "" elsewhere;
-    `category` HarmBench's SemanticCategory or XSTest's type; `item` is always "" (the policy
-    world's field). Raises what `fetch` raises, and ValueError for missing columns or rows.
+    string and copyright ones another judge. XSTest: the 250 safe prompts (the borderline set),
+    without the 200 contrast prompts. `item` is always "" (the policy world's field). Raises what
+    `fetch` raises, and ValueError for missing columns or rows.
     """
-    path = fetch(name, mirror)
-    dataset = DATASETS[name]
-    text = path.read_bytes().decode("utf-8")
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    table = json.loads(text) if path.suffix == ".json" else list(reader)
+    path, dataset = fetch(name, mirror), DATASETS[name]
+    with open(path, encoding="utf-8", newline="") as file:
+        is_json = path.suffix == ".json"
+        table = json.load(file) if is_json else list(csv.DictReader(file, strict=True))
     cure = f"correct {name} in mosa/data/registry.py"
     if len(table) != dataset.rows:
         raise ValueError(f"{path}: {len(table)} rows, expected {dataset.rows}: {cure}")
-    missing = [column for column in dataset.columns if any(column not in row for row in table)]
-    if missing:
+    named = [dataset.behaviour, dataset.target, dataset.category, *(dataset.keep or ())[:1]]
+    if missing := [c for c in named if c and any(c not in row for row in table)]:
         raise ValueError(f"{path}: column {', '.join(missing)} is missing: {cure}")
-    return [
-        {
-            "id": f"{name}-{number:04d}",
-            "set": name,
-            "behaviour": row[dataset.behaviour],
-            "target": row[dataset.target] if dataset.target else "",
-            "category": row[dataset.category] if dataset.category else "",
-            "item": "",
-        }
-        for number, row in enumerate(table)
-        if dataset.keep is None or row[dataset.keep[0]] == dataset.keep[1]
-    ]
+    return [{"id": f"{name}-{number:04d}", "set": name, "behaviour": row[dataset.behaviour],
+             "target": row[dataset.target] if dataset.target else "",
+             "category": row[dataset.category] if dataset.category else "", "item": ""}
+            for number, row in enumerate(table)
+            if not dataset.keep or row[dataset.keep[0]] == dataset.keep[1]]
 
 
 def sample(rows: list[dict[str, str]], n: int, seed: int, key: str = "n") -> list[dict[str, str]]:
@@ -176,10 +150,8 @@ def sample(rows: list[dict[str, str]], n: int, seed: int, key: str = "n") -> lis
     raising n keeps finished generations. `key` names the parameter in the error for a bad n.
     """
     if not 0 <= n <= len(rows):
-        raise ValueError(
-            f"{key} is {n}, but {len(rows)} rows are available: set {key} in "
-            f"params.yaml between 0 and {len(rows)}"
-        )
+        raise ValueError(f"{key} is {n}, but {len(rows)} rows are available: set {key} in "
+                         f"params.yaml between 0 and {len(rows)}")
     order = {row["id"]: hashlib.sha256(f"{seed}:{row['id']}".encode()).digest() for row in rows}
     drawn = set(sorted(order, key=order.__getitem__)[:n])
     return [row for row in rows if row["id"] in drawn]

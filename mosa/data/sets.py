@@ -6,7 +6,7 @@
 import random
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Protocol
+from typing import Any
 
 from mosa.data import guild, public
 from mosa.lm.model import DiffusionLM
@@ -15,14 +15,6 @@ from mosa.pipeline.sections import Data
 from mosa.world import tasks
 
 SOURCES = {"world": guild, "files": public}
-
-
-class Pairs(Protocol):
-    """What `pair_source` reads of a section such as mosa.alignment.method's of this name."""
-
-    sealed: str  # the set of requests to be refused
-    benign: str  # and of those to be answered
-    families: list[str]  # the wraps that both are put in
 
 
 def _source(name: str) -> ModuleType:
@@ -34,7 +26,6 @@ def _source(name: str) -> ModuleType:
 def behaviours(cfg: Data) -> dict[str, list[dict]]:
     """Set name -> data rows, for the benchmarks, the benign, borderline and validation sets.
 
-    source "world" draws them from the policy world, "files" samples them from the public sets.
     Raises ValueError where a set has fewer rows than its key n_... asks for.
     """
     return {name: _source(cfg.source).behaviours(name, getattr(cfg, f"n_{role}"), cfg, f"n_{role}")
@@ -50,7 +41,7 @@ def roles(cfg: Data) -> dict[str, str]:
 
 def families(cfg: Data) -> dict[str, str]:
     """Wrap family -> access level (A0 prompt only, A1 fabricated history), "plain" first."""
-    return dict(_source(cfg.source).ACCESS)
+    return _source(cfg.source).ACCESS
 
 
 def wrapped(rows: list[dict], family: str, cfg: Data) -> list[dict]:
@@ -81,12 +72,13 @@ def forbidden(request: dict, cfg: Data, lm: DiffusionLM, length: int) -> list[in
     return (ids + (ids if repeated else [lm.eos_id]) * length)[:length]
 
 
-def pair_source(data_cfg: Data, cfg: Pairs) -> Callable[[random.Random], dict]:
+def pair_source(data_cfg: Data, cfg: Any) -> Callable[[random.Random], dict]:
     """A function that draws one training pair: chats `sealed`, to be refused, and `open`, to be
     answered, and a `harmful` phrase; from the world also the whole responses `refusal`,
     `compliance` and `benign`.
 
-    Of `data_cfg` only `source` and `mirror` are read. Raises ValueError, naming the key and the
+    cfg: mosa.alignment.method.Pairs, or what else has its `sealed`, `benign` and `families`. Of
+    `data_cfg` only `source` and `mirror` are read. Raises ValueError, naming the key and the
     choices, for a source, set or family that does not exist.
     """
     for name in cfg.families:

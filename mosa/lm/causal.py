@@ -5,7 +5,7 @@ both meet at the first tokens: whatever stands there decides what follows. On th
 phrase at slot p stands after the model's own first p tokens; nothing else can stand before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -35,25 +35,19 @@ def complete(lm: DiffusionLM, prompts: Sequence[Prompt], starts: Sequence[Sequen
     Ids that no token of the tokenizer has are never predicted.
     Raises ValueError for a model that is not causal, and for a start longer than the response.
     """
-    _check(lm)
     longest = max(map(len, starts), default=0)
     if longest > length:
         raise ValueError(f"a start of {longest} tokens is longer than the {length} response slots")
     never = lm.unknown_ids + ([] if eos else [lm.eos_id])
     rows = []
-    for first in range(0, len(prompts), batch_size):
-        part = slice(first, first + batch_size)
-        whole = [[*lm.prompt_ids(prompt, length), *start]
-                 for prompt, start in zip(prompts[part], starts[part], strict=True)]
-        canvas = lm.canvas(whole, 1)  # left-padded
-        ids, attention = canvas.ids[:, :-1], canvas.attention_mask[:, :-1]
-        room = length - min(map(len, starts[part]))
+    for part, ids, attention in _batches(lm, prompts, starts, length, batch_size):
+        width, room = ids.shape[1], length - min(map(len, starts[part]))
         if room:
             ids = lm.model.generate(
                 input_ids=ids, attention_mask=attention, max_new_tokens=room, do_sample=False,
                 use_cache=True, eos_token_id=lm.eos_id, pad_token_id=lm.eos_id,
                 suppress_tokens=never or None)
-        for row, start in zip(ids[:, canvas.prompt_length :].tolist(), starts[part]):
+        for row, start in zip(ids[:, width:].tolist(), starts[part]):
             row = row[: row.index(lm.eos_id)] if lm.eos_id in row else row
             rows.append([*start, *row, *[lm.eos_id] * length][:length])
     return rows
@@ -67,21 +61,22 @@ def loglik(lm: DiffusionLM, prompts: Sequence[Prompt], starts: Sequence[Sequence
     prompts and starts as in `complete`. Teacher-forced: each token after the ones before it.
     Raises ValueError for a model that is not causal, and for an empty span.
     """
-    _check(lm)
     if not len(span):
         raise ValueError("an empty span has no likelihood")
-    found = []
-    for first in range(0, len(prompts), batch_size):
-        part = slice(first, first + batch_size)
-        whole = [[*lm.prompt_ids(prompt, len(start) + len(span)), *start, *span]
-                 for prompt, start in zip(prompts[part], starts[part], strict=True)]
-        canvas = lm.canvas(whole, 1)  # left-padded; its one slot is not looked at
-        ids, attention = canvas.ids[:, :-1], canvas.attention_mask[:, :-1]
+    found, given = [], [[*start, *span] for start in starts]
+    for _, ids, attention in _batches(lm, prompts, given, 0, batch_size):
         logp = lm(ids, attention)[:, -len(span) :].float().log_softmax(-1)
         found.append(logp.gather(2, ids[:, -len(span) :, None])[..., 0].mean(1))
     return torch.cat(found)
 
 
-def _check(lm):
+def _batches(lm: DiffusionLM, prompts: Sequence[Prompt], given: Sequence[Sequence[int]],
+             length: int, size: int) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Rows of a batch, ids of their prompts and given responses, left-padded, attention mask."""
     if not lm.model.config.is_causal:
         raise ValueError("a masked diffusion model is decoded by mosa.denoise")
+    for first in range(0, len(prompts), size):
+        part = slice(first, first + size)
+        canvas = lm.canvas([[*lm.prompt_ids(prompt, length), *ids] for prompt, ids in
+                            zip(prompts[part], given[part], strict=True)], 1)
+        yield part, canvas.ids[:, :-1], canvas.attention_mask[:, :-1]  # without the canvas's slot

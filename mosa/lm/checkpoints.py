@@ -6,7 +6,7 @@ of them must be accounted for.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
@@ -16,12 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import (
-    LlamaForCausalLM,
-    PreTrainedConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Tokenizer,
-)
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from mosa.lm.config import LLADA_FIXED, llada_name, native
 from mosa.pipeline.params import ROOT
@@ -46,16 +41,11 @@ def local_folder(name: str | Path) -> Path:
                 "the path or name, or download the model elsewhere and give its folder") from error
     if (folder / "checksums.json").is_file():
         for file, checksum in read_json(folder / "checksums.json").items():
-            if not (folder / file).is_file() or _sha256(folder / file) != checksum:
+            if not (folder / file).is_file() or sha256(folder / file) != checksum:
                 raise ValueError(
                     f"{folder / file} is not the file that checksums.json describes: restore it "
                     f"with `git checkout {folder / file}` or `make retrain`")
     return folder
-
-
-def read_config(path: Path) -> tuple[PreTrainedConfig, Callable[[str], str]]:
-    """What `config.native` makes of a config.json, read from `path`."""
-    return native(read_json(path), path)
 
 
 def read_tensors(folder: Path, expected: dict[str, tuple[str, torch.Size]],
@@ -119,19 +109,16 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast | None:
     return None
 
 
-def random_llada(folder: str | Path, layers: int = 2, hidden: int = 64, heads: int = 4,
-                 vocab_size: int = 264, seed: int = 0) -> None:
-    """Write a checkpoint with random fp32 weights exactly as LLaDA publishes its own.
+def random_llada(folder: Path, layers: int = 2, hidden: int = 64) -> None:
+    """Write a checkpoint with random fp32 weights, always the same, as LLaDA publishes its own.
 
-    LLaDA's tensor and configuration names, two shards with an index, feed-forward layers of
-    3 * hidden, and a tokenizer of bytes (ids 0 to 255) with LLaDA's special tokens and chat
-    template: what the `rehearsal` profile loads to exercise the path of the 8B model.
+    LLaDA's tensor and configuration names, two shards with an index, four heads, feed-forward
+    layers of 3 * hidden, and a tokenizer of bytes (ids 0 to 255) with LLaDA's special tokens and
+    chat template; as in LLaDA the embedding has more rows, 264, than the tokenizer tokens.
+    The `rehearsal` profile loads it to exercise the path of the 8B model.
     """
     mask, bos, eos = "<|mdm_mask|>", "<|startoftext|>", "<|endoftext|>"
     specials = [mask, bos, eos, "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
-    if vocab_size < 256 + len(specials):
-        raise ValueError(f"vocab_size must be at least {256 + len(specials)}, got {vocab_size}")
-    folder = Path(folder)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(BPE(vocab={byte: i for i, byte in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -139,19 +126,17 @@ def random_llada(folder: str | Path, layers: int = 2, hidden: int = 64, heads: i
     tokenizer.add_special_tokens(specials)
     named = {"bos_token": bos, "eos_token": eos, "pad_token": eos, "chat_template": LLADA_CHAT}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained(folder)
-    raw = {
-        **{"architectures": ["LLaDAModelLM"], "model_type": "llada", **LLADA_FIXED},
-        **{"d_model": hidden, "n_layers": layers, "n_heads": heads, "n_kv_heads": heads},
-        **{"mlp_hidden_size": 3 * hidden, "max_sequence_length": 4096, "weight_tying": False},
-        **{"vocab_size": vocab_size, "embedding_size": vocab_size},
-        **{"rms_norm_eps": 1e-5, "rope_theta": 500000.0},
-        "mask_token_id": tokenizer.token_to_id(mask),
-        **dict.fromkeys(["eos_token_id", "pad_token_id"], tokenizer.token_to_id(eos)),
-    }
+    eos_id = tokenizer.token_to_id(eos)
+    raw = LLADA_FIXED | {
+        "architectures": ["LLaDAModelLM"], "model_type": "llada", "d_model": hidden,
+        "mlp_hidden_size": 3 * hidden, "n_layers": layers, "n_heads": 4, "n_kv_heads": 4,
+        "max_sequence_length": 4096, "weight_tying": False, "vocab_size": 264,
+        "embedding_size": 264, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "eos_token_id": eos_id,
+        "pad_token_id": eos_id, "mask_token_id": tokenizer.token_to_id(mask)}
     write_json(folder / "config.json", raw)
-    config, _ = read_config(folder / "config.json")
+    config, _ = native(raw, folder / "config.json")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         tensors = LlamaForCausalLM(config).state_dict()
     tensors = {llada_name(name): tensor for name, tensor in tensors.items()}
     names, half, weight_map = list(tensors), (len(tensors) + 1) // 2, {}
@@ -162,13 +147,8 @@ def random_llada(folder: str | Path, layers: int = 2, hidden: int = 64, heads: i
     write_json(folder / "model.safetensors.index.json", {"weight_map": weight_map})
 
 
-def write_checksums(folder: Path, files: Iterable[Path]) -> None:
-    """checksums.json over the given files of a folder; `local_folder` verifies them."""
-    checksums = {file.name: _sha256(file) for file in sorted(files) if file.is_file()}
-    write_json(folder / "checksums.json", checksums)
-
-
-def _sha256(path):
+def sha256(path: Path) -> str:
+    """The checksum of a file, as `local_folder` verifies it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -18,7 +18,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from mosa.lm import checkpoints
-from mosa.lm.config import NATIVE
+from mosa.lm.config import NATIVE, native
 from mosa.lm.model import DiffusionLM
 
 
@@ -34,7 +34,8 @@ def load(name_or_folder: str | Path, adapter: str | Path | None = None,
     anything is missing, unexpected, damaged, or other than the folder's checksums.json says.
     """
     folder = checkpoints.local_folder(name_or_folder)
-    config, file_name = checkpoints.read_config(folder / "config.json")
+    path = folder / "config.json"
+    config, file_name = native(checkpoints.read_json(path), path)
     if isinstance(dtype, str):
         if not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise ValueError(f"dtype {dtype!r} is no torch dtype: use float32 or bfloat16")
@@ -77,20 +78,19 @@ def save(lm: DiffusionLM, folder: str | Path) -> None:
     if lm.model.config.tie_word_embeddings:
         del tensors["lm_head.weight"]
     config = lm.model.config.to_dict() | {
-        "architectures": [type(lm.model).__name__],
-        "dtype": str(lm.model.dtype).removeprefix("torch."),
-        **{"is_causal": lm.model.config.is_causal, "use_cache": False},
-        **{"logit_shift": lm.logit_shift, "mask_token_id": lm.mask_id},
-        **{"eos_token_id": lm.eos_id, "pad_token_id": lm.pad_id},
-    }
+        "architectures": [type(lm.model).__name__], "logit_shift": lm.logit_shift,
+        "dtype": str(lm.model.dtype).removeprefix("torch."), "use_cache": False,
+        "is_causal": lm.model.config.is_causal, "mask_token_id": lm.mask_id,
+        "eos_token_id": lm.eos_id, "pad_token_id": lm.pad_id}
     del config["transformers_version"]  # an upgrade should not change the file's hash
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints.write_json(folder / "config.json", config)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    files = {folder / "config.json", folder / "model.safetensors"}
+    files = [folder / "config.json", folder / "model.safetensors"]
     if lm.tokenizer is not None:
-        files |= {Path(file) for file in lm.tokenizer.save_pretrained(folder)}
-    checkpoints.write_checksums(folder, files)
+        files += [Path(file) for file in lm.tokenizer.save_pretrained(folder)]
+    checkpoints.write_json(folder / "checksums.json", {
+        file.name: checkpoints.sha256(file) for file in files if file.is_file()})
 
 
 def _with_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

@@ -31,10 +31,6 @@ class Canvas:
         """L, the number of response slots."""
         return self.ids.shape[1] - self.prompt_length
 
-    def rows(self, index: list[int] | slice | torch.Tensor) -> "Canvas":
-        """The canvas of some rows only."""
-        return Canvas(self.ids[index], self.attention_mask[index], self.prompt_length)
-
 
 @dataclass
 class DiffusionLM:
@@ -93,11 +89,9 @@ class DiffusionLM:
         prompts: one entry a row, as `prompt_ids` takes it. prefill: {response position: text or
         token ids}, one dict for all rows or a list with one a row; positions may be text, as JSON
         gives them back. Raises ValueError, naming prompt or slot, for what is neither text nor
-        ids, empty prompts, ids outside the vocabulary, spans that overlap or leave the response,
-        and more positions than the model has.
+        ids, ids outside the vocabulary, and spans that overlap or leave the response.
         """
-        if (not isinstance(prompts, list | tuple) or not prompts
-                or isinstance(prompts[0], int | dict)):
+        if not isinstance(prompts, list | tuple) or not prompts:
             raise ValueError("prompts must be a list of prompts, with at least one")
         if _integers([length]) is None or length < 1:
             raise ValueError(f"length must be at least 1, a whole number, got {length!r}")
@@ -128,24 +122,20 @@ class DiffusionLM:
             text, tokenizer = _text(prompt, where), self._tokenizer()
             chat = [{"role": "user", "content": text}]
             prompt = chat if tokenizer.chat_template else tokenizer(text)["input_ids"]
-        if hasattr(prompt, "tolist"):  # a tensor or an array of ids
-            prompt = prompt.tolist()
-        if not isinstance(prompt, list | tuple):
-            raise ValueError(f"{where} must be text, a chat or token ids, not {prompt!r:.60}")
-        if len(prompt) == 0:
-            raise ValueError(f"{where} is empty: a prompt needs at least one token")
-        if isinstance(prompt[0], dict):
+        if isinstance(prompt, list | tuple) and prompt and isinstance(prompt[0], dict):
             if not self._tokenizer().chat_template:
                 raise ValueError(f"{where} is a chat, but the tokenizer has no chat template")
             chat = [_message(message, f"{where}, message {i}") for i, message in enumerate(prompt)]
             prompt = self.tokenizer.apply_chat_template(
                 chat, add_generation_prompt=True, return_dict=True)["input_ids"]
-        limit = self.model.config.max_position_embeddings
-        if len(prompt) + length > limit:
+        ids, limit = self._checked(prompt, where), self.model.config.max_position_embeddings
+        if not ids:
+            raise ValueError(f"{where} is empty: a prompt needs at least one token")
+        if len(ids) + length > limit:
             raise ValueError(
-                f"{where} has {len(prompt)} tokens; with length={length} that exceeds the model's "
+                f"{where} has {len(ids)} tokens; with length={length} that exceeds the model's "
                 f"{limit} positions: shorten the prompt or lower length")
-        return self._checked(prompt, where)
+        return ids
 
     def encode(self, text: str, where: str = "the text") -> list[int]:
         """Token ids of a text inside a prompt or response: no special token is added.
@@ -156,15 +146,13 @@ class DiffusionLM:
 
     def decode(self, ids: torch.Tensor) -> list[str]:
         """Texts of response ids (B, L), each cut at its first EOS, special tokens dropped."""
-        rows = [[*row, self.eos_id] for row in ids.tolist()]
-        rows = [row[: row.index(self.eos_id)] for row in rows]
+        rows = [row[: [*row, self.eos_id].index(self.eos_id)] for row in ids.tolist()]
         return [self._tokenizer().decode(row, skip_special_tokens=True) for row in rows]
 
     def _tokenizer(self):
         if self.tokenizer is None:
-            raise ValueError(
-                "text needs a tokenizer, and this model's folder has none: "
-                "pass token ids, or add its tokenizer.json to the folder")
+            raise ValueError("text needs a tokenizer, and this model's folder has none: pass token "
+                             "ids, or add its tokenizer.json to the folder")
         return self.tokenizer
 
     def _write_prefill(self, response, prefill):
@@ -182,6 +170,7 @@ class DiffusionLM:
             response[start:end] = torch.tensor(span)
 
     def _checked(self, values, where):
+        values = values.tolist() if hasattr(values, "tolist") else values
         ids, size = _integers(values), self.model.config.vocab_size
         if ids is None:
             raise ValueError(f"{where} must be text or token ids, not {values!r:.60}")
@@ -191,8 +180,7 @@ class DiffusionLM:
 
 
 def _integers(values):
-    """The values as ints, numpy's and torch's included; None if any is a bool, float or text."""
-    values = values.tolist() if hasattr(values, "tolist") else values
+    """The values as ints; None unless they are a list or tuple of integers, numpy's included."""
     if not isinstance(values, list | tuple) or any(isinstance(value, bool) for value in values):
         return None
     try:

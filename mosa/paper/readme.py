@@ -7,10 +7,8 @@ import ast
 import json
 import re
 
-from ruamel.yaml import YAML
-
 from mosa.paper import words
-from mosa.pipeline.params import need
+from mosa.pipeline.params import need, stages
 
 NUMBERS = "paper_figures/embedded/defences/numbers.json"
 MODELS = ("original", "mosa", "initial", "mosa_plus", "initial_plus")
@@ -38,44 +36,42 @@ def table(numbers: dict) -> str:
     Raises ValueError naming the first number that is missing.
     """
     rows = [["model", *COLUMNS], ["---"] * (1 + len(COLUMNS))]
-    for model in MODELS:
-        missing = [key for key in COLUMNS.values() if f"{model}/{key}" not in numbers]
-        if missing:
-            raise ValueError(f"{NUMBERS} has no '{model}/{missing[0]}': run `make`")
-        rates = [words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values()]
-        rows.append([f"`{model}`", *rates])
+    try:
+        for model in MODELS:
+            rates = [words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values()]
+            rows.append([f"`{model}`", *rates])
+    except KeyError as missing:
+        raise ValueError(f"{NUMBERS} has no {missing}: run `make`") from None
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def tree() -> str:
     """Markdown: the folders and the modules of mosa/ with the first lines of their docstrings."""
     folder = need("mosa")
-    modules = [*sorted(folder.glob("[!_]*.py")), *sorted(folder.glob("*/__init__.py"))]
-    lines = {"mosa/": _first_line(folder / "__init__.py")}
-    for path in modules:
+    lines = TREE | {"mosa/": _first_line(folder / "__init__.py")}
+    for path in [*sorted(folder.glob("[!_]*.py")), *sorted(folder.glob("*/__init__.py"))]:
         name = path.parent.name + "/" if path.name == "__init__.py" else path.name
         lines[f"  {name}"] = _first_line(path)
-    lines = TREE | lines
     width = max(map(len, lines)) + 2
     return "\n".join(["```", *(f"{name:<{width}}{text}" for name, text in lines.items()), "```"])
 
 
-def stages() -> str:
+def stage_map() -> str:
     """Markdown: every stage of dvc.yaml with a notebook, and what that draws (its title).
 
     A stage of several notebooks links to all of them and shows the comment behind its own name.
     """
-    text = need("dvc.yaml").read_text("utf-8")
+    text, root = need("dvc.yaml").read_text("utf-8"), need(".")
     found = {name: re.search(r"notebooks/\S+\.ipynb", stage["cmd"])
-             for name, stage in YAML(typ="safe", pure=True).load(text)["stages"].items()}
+             for name, stage in stages().items()}
     paths = {name: match[0] for name, match in found.items() if match}
     lines = ["| stage | notebook | what it draws |", "|---|---|---|"]
     for name, path in paths.items():
         if "${" in path:  # what the pattern matches, but for what is a stage of its own
-            some = need(".").glob(re.sub(r"\$\{.*?\}", "*", path))
-            some = sorted(path.relative_to(need(".")).as_posix() for path in some)
+            some = sorted(root.glob(re.sub(r"\$\{.*?\}", "*", path)))
+            some = [path.relative_to(root).as_posix() for path in some]
             where = ", ".join(_link(path) for path in some if path not in paths.values())
-            comment = re.search(rf"^  {re.escape(name)}:[ \t]*#[ \t]*(.*)$", text, re.MULTILINE)
+            comment = re.search(rf"^  {name}:[ \t]*#[ \t]*(.*)$", text, re.MULTILINE)
             what = comment[1] if comment else ""
         else:
             where, what = _link(path), _title(need(path))
@@ -99,7 +95,7 @@ def rewritten(text: str, parts: dict[str, str]) -> str:
 def generated() -> dict[str, str]:
     """What README.md shows between its markers, from the files of this project."""
     numbers = json.loads(need(NUMBERS).read_text("utf-8"))
-    return {"table": table(numbers), "tree": tree(), "stages": stages()}
+    return {"table": table(numbers), "tree": tree(), "stages": stage_map()}
 
 
 def _first_line(module):

@@ -1,8 +1,8 @@
 """Figures and tables as files: the same bytes on every run and for every user.
 
-`style()` sets sizes, fonts and colours (style.mplstyle). Every figure comes with the numbers it
-draws; every table as CSV for programs, Markdown for readers, LaTeX for the paper. A path is a
-folder and a name without suffix, relative to the project's root; a missing folder is made.
+style.mplstyle sets sizes, fonts and colours. Every figure comes with the numbers it draws; every
+table as CSV for programs, Markdown for readers, LaTeX for the paper. A path is a folder and a name
+without suffix, relative to the project's root; a missing folder is made.
 """
 
 import re
@@ -26,20 +26,15 @@ _LATEX = str.maketrans({
 })
 
 
-def style() -> None:
-    """Set matplotlib to the project's style and nothing else; the backend stays as it is."""
-    plt.style.use(STYLE)
-
-
 def subplots(*args, **kwargs) -> tuple:
-    """plt.subplots in the project's style: a figure and its panels."""
-    style()
+    """plt.subplots in the project's style: a figure and its panels. The backend stays as it is."""
+    plt.style.use(STYLE)
     return plt.subplots(*args, **kwargs)
 
 
 def save_figure(fig: Figure, path: str | Path, data: pd.DataFrame, note: str | None = None,
-                mark: str = "") -> None:
-    """Write `path` as .pdf, .png and .csv.
+                mark: str = "") -> set[Path]:
+    """Write `path` as .pdf, .png and .csv; return the three.
 
     `data` is the frame of plotted numbers. `note` is a line of small print below the figure (what
     n is, what the bars are); the page grows by it. `mark` is drawn across the figure, for numbers
@@ -48,8 +43,7 @@ def save_figure(fig: Figure, path: str | Path, data: pd.DataFrame, note: str | N
     """
     path = _checked(data, path)
     width, height = fig.get_size_inches()
-    extra = []
-    below = 0.0  # inches
+    extra, below = [], 0.0  # inches
     if note:
         lines = textwrap.wrap(note, int(20 * width))  # 6 pt DejaVu: about 20 letters an inch
         below = 0.04 + 0.11 * len(lines)
@@ -58,19 +52,21 @@ def save_figure(fig: Figure, path: str | Path, data: pd.DataFrame, note: str | N
         extra.append(fig.text(0.5, 0.5, mark, size=14, rotation=25, ha="center", va="center",
                               color="#D55E00", alpha=0.5, zorder=100))
     page = Bbox([[0, -below], [width, height]])
+    pdf, png, csv = (path.with_suffix(suffix) for suffix in (".pdf", ".png", ".csv"))
     try:
         with plt.style.context(STYLE):  # fonts are embedded as the style says at saving
-            fig.savefig(path.with_suffix(".pdf"), bbox_inches=page, metadata={"CreationDate": None})
-            fig.savefig(path.with_suffix(".png"), bbox_inches=page)
+            fig.savefig(pdf, bbox_inches=page, metadata={"CreationDate": None})
+            fig.savefig(png, bbox_inches=page)
     finally:
         for text in extra:
             text.remove()
-    _save_csv(data, path.with_suffix(".csv"))
+    _save_csv(data, csv)
+    return {pdf, png, csv}
 
 
 def save_table(frame: pd.DataFrame, path: str | Path, caption: str = "", digits: int = 1,
-               mark: str = "") -> None:
-    """Write `path` as .csv, .md and .tex.
+               mark: str = "") -> set[Path]:
+    """Write `path` as .csv, .md and .tex; return the three.
 
     The CSV has the frame's own values; Markdown and LaTeX show floats with `digits` decimals and
     a dash for a missing value. The index is not written. LaTeX needs the package booktabs; its
@@ -81,9 +77,11 @@ def save_table(frame: pd.DataFrame, path: str | Path, caption: str = "", digits:
     shown = frame.astype(object).map(lambda value: _cell(value, digits))
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
     caption = " ".join(filter(None, [f"[{mark}]" if mark else "", caption]))
-    _save_csv(frame, path.with_suffix(".csv"))
-    _save(_markdown(shown, numeric, caption), path.with_suffix(".md"))
-    _save(_latex_table(shown, numeric, caption, path.name), path.with_suffix(".tex"))
+    csv, md, tex = (path.with_suffix(suffix) for suffix in (".csv", ".md", ".tex"))
+    _save_csv(frame, csv)
+    md.write_text(_markdown(shown, numeric, caption), "utf-8", newline="\n")
+    tex.write_text(_latex_table(shown, numeric, caption, path.name), "utf-8", newline="\n")
+    return {csv, md, tex}
 
 
 def _checked(frame, path):
@@ -136,7 +134,3 @@ def _latex(text):
 
 def _save_csv(frame, path):
     frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def _save(text, path):
-    path.write_text(text, encoding="utf-8", newline="\n")

@@ -25,17 +25,15 @@ def flat(rows: Iterable[dict], judge: str | None = None) -> list[dict]:
     """
     found = []
     for row in rows:
-        parts = {"request": row["request"], "response": row["response"]}
-        if judge is not None:
-            if judge not in row.get("verdicts", {}):
-                raise ValueError(f"row {row['request'].get('id')}: no verdict of {judge!r}: "
-                                 f"call mosa.judges.judge(rows, {judge!r}) first")
-            parts[judge] = row["verdicts"][judge]
+        where, verdicts = f"row {row['request'].get('id')}", row.get("verdicts", {})
+        if judge is not None and judge not in verdicts:
+            raise ValueError(f"{where}: no verdict of {judge!r}: "
+                             f"call mosa.judges.judge(rows, {judge!r}) first")
         one = {}
-        for part, values in parts.items():
+        for values in (row["request"], row["response"], verdicts.get(judge, {})):
             if twice := sorted(one.keys() & values.keys()):
-                raise ValueError(f"row {row['request'].get('id')}: {', '.join(twice)} of {part} "
-                                 "stands in another part too: rename one of them")
+                raise ValueError(f"{where}: {', '.join(twice)} stands in two of request, response "
+                                 "and verdict: rename one of them")
             one |= values
         found.append(one)
     return found
@@ -48,7 +46,7 @@ def cells(rows: Iterable[dict], by: Field | Sequence[Field]) -> dict:
     lack is None for them; one that all rows lack is a KeyError.
     """
     rows, several = list(rows), not (isinstance(by, str) or callable(by))
-    fields = list(by) if several else [by]
+    fields = by if several else [by]
     for key in fields:
         if rows and not callable(key) and not any(key in row for row in rows):
             raise KeyError(f"no row has {key!r}; they have {', '.join(sorted(rows[0]))}")
@@ -61,42 +59,37 @@ def cells(rows: Iterable[dict], by: Field | Sequence[Field]) -> dict:
 
 def rates(rows: Iterable[dict], by: Field | Sequence[Field], flags: Fields) -> dict:
     """{cell: {flag: stats.rate}}."""
-    return {cell: {name: stats.rate(values) for name, values in _columns(some, flags)}
-            for cell, some in cells(rows, by).items()}
+    return _measured(stats.rate, rows, by, flags)
 
 
 def means(rows: Iterable[dict], by: Field | Sequence[Field], values: Fields) -> dict:
     """{cell: {name: stats.mean}}; values are resampled in the order of the rows."""
-    return {cell: {name: stats.mean(column) for name, column in _columns(some, values)}
-            for cell, some in cells(rows, by).items()}
+    return _measured(stats.mean, rows, by, values)
 
 
-def outcomes(rows: Iterable[dict], flag: Field, how: Callable = any,
-             by: Field | Sequence[Field] = "id") -> dict:
-    """{request: does the flag hold in any (`how=all`: every) of its rows?}, sorted by request."""
-    groups = cells(rows, by)
-    return {request: how(_value(row, flag) for row in groups[request])
-            for request in sorted(groups)}
+def outcomes(rows: Iterable[dict], flag: Field, how: Callable = any) -> dict:
+    """{id: does the flag hold in any (`how=all`: every) of a request's rows?}, sorted by id."""
+    groups = cells(rows, "id")
+    return {request: how(_values(groups[request], flag)) for request in sorted(groups)}
 
 
-def paired(first: Iterable[dict], second: Iterable[dict], flag: Field, how: Callable = any,
-           by: Field | Sequence[Field] = "id") -> dict:
+def paired(first: Iterable[dict], second: Iterable[dict], flag: Field,
+           how: Callable = any) -> dict:
     """dict(difference, low, high, n, p): outcomes of `first` minus those of `second` by request.
 
     stats.paired_difference with the p of stats.mcnemar. Requests of one side alone are left out.
     """
-    pairs = _pairs(outcomes(first, flag, how, by), outcomes(second, flag, how, by))
+    pairs = _pairs(outcomes(first, flag, how), outcomes(second, flag, how))
     return stats.paired_difference(*pairs) | {"p": stats.mcnemar(*pairs)["p"]}
 
 
-def paired_mean(first: Iterable[dict], second: Iterable[dict], value: Field,
-                by: Field | Sequence[Field] = "id") -> dict:
+def paired_mean(first: Iterable[dict], second: Iterable[dict], value: Field) -> dict:
     """stats.mean of the difference of each request's means in `first` and in `second`.
 
     For sets of conditions: the rows of one request count as one. Requests of one side alone are
     left out; those that remain are resampled in sorted order.
     """
-    pairs = _pairs(outcomes(first, value, _mean, by), outcomes(second, value, _mean, by))
+    pairs = _pairs(outcomes(first, value, _mean), outcomes(second, value, _mean))
     return stats.mean([one - other for one, other in zip(*pairs)])
 
 
@@ -119,18 +112,17 @@ def columns(values: Mapping[str, dict], n: bool = False) -> dict:
              *([("_n", "n")] if n else [])]}
 
 
-def _columns(rows, fields):
-    """(name, its value in every row) of each field."""
+def _measured(measure, rows, by, fields):
     fields = fields if isinstance(fields, Mapping) else dict(zip(fields, fields))
-    return [(name, [_value(row, field) for row in rows]) for name, field in fields.items()]
+    return {cell: {name: measure(_values(some, field)) for name, field in fields.items()}
+            for cell, some in cells(rows, by).items()}
 
 
-def _value(row, field):
-    return field(row) if callable(field) else row[field]
+def _values(rows, field):
+    return [field(row) if callable(field) else row[field] for row in rows]
 
 
 def _mean(values):
-    values = list(values)
     return sum(values) / len(values)
 
 

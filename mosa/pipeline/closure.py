@@ -1,9 +1,9 @@
 """What a piece of code reaches: the modules of mosa that it may import, and the files beside them.
 
 grimp reads the imports, those inside functions too. What it cannot see are names that load when
-first used: they stand in a table LAZY = {name: module, or modules} of the package or module that
-offers them (mosa, mosa.alignment, mosa.stage). A script gets the names that it uses; a module that
-imports such a package gets them all.
+first used: they stand in a table LAZY = {name: module} of the package or module that offers them
+(mosa, mosa.alignment, mosa.stage). A script gets the names that it uses; a module that imports
+such a package gets them all.
 """
 
 import ast
@@ -16,7 +16,7 @@ import grimp
 
 from mosa.pipeline.params import choice
 
-PACKAGE = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]  # of this code, wherever params.ROOT is
 
 # They change no number: the first two pass on the values of params.yaml, which DVC tracks, as they
 # are and without defaults. An __init__ that holds names only is left out too, or every stage would
@@ -24,8 +24,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 UNTRACKED = {"mosa/pipeline/params.py", "mosa/pipeline/sections.py", "mosa/pipeline/closure.py"}
 
 
-def reached(modules: Iterable[str]) -> list[str]:
-    """The tracked files behind the modules and all that they may import: ["mosa/stats.py", ...].
+def reached(modules: Iterable[str]) -> dict[str, str]:
+    """{file: sha256} of the tracked files behind the modules and all that they may import, sorted.
 
     Data files count (`style.mplstyle`) where a module of their folder names them in a string.
     Raises ValueError for a module that does not exist.
@@ -34,21 +34,16 @@ def reached(modules: Iterable[str]) -> list[str]:
     while todo:
         module = todo.pop()
         if module not in found:
-            check(module)
-            found.add(module)
+            found.add(check(module))
             for other in graph().find_modules_directly_imported_by(module):
-                todo += [other, *(m for targets in lazy(other).values() for m in targets)]
+                todo += [other, *lazy(other).values()]
             if "." in module:
                 todo.append(module.rpartition(".")[0])  # importing a.b runs a's __init__
-    files = {path for module in found for path in (_file(module), *_beside(_file(module)))}
-    return sorted(name for path in files if (name := _name(path)) not in UNTRACKED
-                  and not (path.name == "__init__.py" and _names_only(path)))
-
-
-def hashes(files: Iterable[str]) -> dict[str, str]:
-    """{file: sha256 of its bytes}, in the given order."""
-    return {name: hashlib.sha256((PACKAGE.parent / name).read_bytes()).hexdigest()
-            for name in files}
+    files = {path.relative_to(ROOT).as_posix(): path
+             for module in found for path in (_file(module), *_beside(_file(module)))}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in sorted(files.items())
+            if name not in UNTRACKED and not _names_only(path)}
 
 
 def imported(source: str) -> set[str]:
@@ -59,29 +54,28 @@ def imported(source: str) -> set[str]:
     ValueError for a name that is neither a module nor in such a table.
     """
     nodes = list(ast.walk(ast.parse(source)))
-    found, roots = set(), set()
+    found, roots, stages = set(), set(), set()
     for node in nodes:
         if isinstance(node, ast.Import):
             for name in node.names:
-                if name.name.split(".")[0] == "mosa":
-                    if name.name != "mosa":
-                        found.add(check(name.name))
-                    if name.name == "mosa" or not name.asname:
-                        roots.add(name.asname or "mosa")
+                if name.name == "mosa":
+                    roots.add(name.asname or "mosa")
+                elif name.name.startswith("mosa."):
+                    found.add(check(name.name))
+                    roots.add("mosa")
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mosa":
             for name in node.names:
-                found |= _behind(node.module, [name.name])
-    for node in nodes:  # mosa.load(...), mosa.attacks.gcg.run(...)
+                found.add(_behind(node.module, [name.name]))
+        elif (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+                and dotted(node.value.func)[-1] == "Stage"):
+            stages |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    for node in nodes:  # mosa.load(...), mosa.attacks.gcg.run(...), stage.figure(...)
         if isinstance(node, ast.Attribute):
             root, *names = dotted(node)
             if root in roots and not names[0].startswith("__"):
-                found |= _behind("mosa", names)
-    stages = {target.id for node in nodes if isinstance(node, ast.Assign)
-              and isinstance(node.value, ast.Call) and dotted(node.value.func)[-1] == "Stage"
-              for target in node.targets if isinstance(target, ast.Name)}
-    for node in nodes:
-        if isinstance(node, ast.Attribute) and dotted(node)[0] in stages:
-            found.update(lazy("mosa.stage").get(dotted(node)[1], ()))
+                found.add(_behind("mosa", names))
+            if root in stages and names[0] in lazy("mosa.stage"):
+                found.add(lazy("mosa.stage")[names[0]])
     return found
 
 
@@ -92,11 +86,6 @@ def check(module: str) -> str:
     return module
 
 
-def children(package: str) -> list[str]:
-    """The names of a package's modules, sorted."""
-    return sorted(name.rpartition(".")[2] for name in graph().find_children(check(package)))
-
-
 @cache
 def graph() -> grimp.ImportGraph:
     """Who imports whom in mosa, imports for type checkers only left out."""
@@ -104,12 +93,11 @@ def graph() -> grimp.ImportGraph:
 
 
 @cache
-def lazy(module: str) -> dict[str, tuple[str, ...]]:
-    """The table LAZY of a module: {name: modules}; empty for one without."""
+def lazy(module: str) -> dict[str, str]:
+    """The table LAZY of a module: {name: module}; empty for one without."""
     for node in _tree(_file(module)).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LAZY":
-            table = ast.literal_eval(node.value)
-            return {k: (v,) if isinstance(v, str) else tuple(v) for k, v in table.items()}
+            return ast.literal_eval(node.value)
     return {}
 
 
@@ -122,28 +110,25 @@ def dotted(node: ast.expr) -> list[str]:
     return [node.id if isinstance(node, ast.Name) else "", *reversed(parts)]
 
 
-def _behind(base: str, names: list[str]) -> set[str]:
-    """The modules behind base.name.name...: as deep as names are modules, then by LAZY."""
+def _behind(base: str, names: list[str]) -> str:
+    """The module behind base.name.name...: as deep as names are modules, then by LAZY."""
     for name in names:
         if f"{base}.{name}" in graph().modules:
             base = f"{base}.{name}"
-        elif name in lazy(check(base)):
-            return set(lazy(base)[name])
-        elif (path := _file(base)).name == "__init__.py" and _names_only(path):
-            known = [*children(base), *lazy(base)]
+        elif name in lazy(base):
+            return lazy(base)[name]
+        elif _names_only(_file(base)):
+            known = {child.rpartition(".")[2] for child in graph().find_children(base)}
+            known |= lazy(base).keys()
             raise ValueError(f"{base} has no {name!r}{choice(name, sorted(known))}")
         else:
             break
-    return {base}
+    return base
 
 
 def _file(module: str) -> Path:
-    path = PACKAGE.parent.joinpath(*check(module).split("."))
+    path = ROOT.joinpath(*check(module).split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def _name(path: Path) -> str:
-    return path.relative_to(PACKAGE.parent).as_posix()
 
 
 @cache
@@ -152,16 +137,15 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _names_only(path: Path) -> bool:
-    """Whether an __init__ defines nothing but the __getattr__ that looks names up."""
+    """Whether it is an __init__ that defines nothing but the __getattr__ that looks names up."""
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    return all(node.name == "__getattr__" for node in _tree(path).body if isinstance(node, kinds))
+    return path.name == "__init__.py" and all(
+        node.name == "__getattr__" for node in _tree(path).body if isinstance(node, kinds))
 
 
-def _beside(path: Path) -> set[Path]:
-    """Data files of the module's folder that a string of the module names: "style.mplstyle",
-    "mosa.paper.style", or the name of the folder that holds them."""
+def _beside(path: Path) -> list[Path]:
+    """Data files that a string of the module names: "style.mplstyle" or "mosa.paper.style"."""
     strings = {n.value for n in ast.walk(_tree(path)) if isinstance(n, ast.Constant)}
-    return {file for file in path.parent.rglob("*") if file.is_file()
+    return [file for file in path.parent.iterdir() if file.is_file()
             and file.suffix not in (".py", ".pyc")
-            and strings & {file.name, file.relative_to(path.parent).parts[0],
-                           _name(file.with_suffix("")).replace("/", ".")}}
+            and strings & {file.name, ".".join(file.relative_to(ROOT).with_suffix("").parts)}]

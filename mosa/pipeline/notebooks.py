@@ -10,16 +10,16 @@ imports an objective by name, so that a new one retrains no method of another.
 """
 
 import argparse
-import ast
 import json
 import re
 import sys
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from mosa.pipeline import params
-from mosa.pipeline.closure import children, hashes, imported, reached
+from mosa.pipeline.closure import imported, reached
 
 HEADER = "# Written by mosa.pipeline.notebooks: "  # only files that begin so are replaced
 OBJECTIVES = "mosa.alignment.objectives"
@@ -42,7 +42,8 @@ def code(notebook: Notebook, name: str) -> str:
     for cell in notebook["cells"]:
         text = _source(cell).rstrip()
         if cell["cell_type"] == "code" and text:
-            cells.append(f"# %%{' parameters' if _is_parameters(cell) else ''}\n{text}\n")
+            tag = " parameters" if "parameters" in cell["metadata"].get("tags", []) else ""
+            cells.append(f"# %%{tag}\n{text}\n")
     source = "\n".join(cells)
     try:
         return source + _reaches(imported(source))
@@ -69,47 +70,17 @@ def strip(notebook: Notebook) -> Notebook:
     return {"cells": cells, "metadata": KERNEL, "nbformat": 4, "nbformat_minor": 5}
 
 
-def check(path: Path) -> list[str]:
-    """What is wrong with a notebook file as a list of lines; empty for a clean one."""
-    try:
-        notebook = _read(path)
-    except ValueError as error:
-        return [str(error)]
-    problems = []
-    for i, cell in enumerate(notebook["cells"]):
-        if cell.get("outputs"):
-            problems.append(f"cell {i} has outputs")
-        if cell.get("execution_count") is not None:
-            problems.append(f"cell {i} has an execution count")
-        if cell.get("id") != str(i):
-            problems.append(f"cell {i} has the id {cell.get('id')!r}")
-        if noise := sorted(set(cell["metadata"]) - {"tags"}):
-            problems.append(f"cell {i} has metadata: {', '.join(noise)}")
-        if cell["cell_type"] == "code":
-            try:
-                ast.parse(_source(cell))
-            except SyntaxError as error:
-                problems.append(f"cell {i} is not Python: line {error.lineno}: {error.msg}")
-    n = sum(map(_is_parameters, notebook["cells"]))
-    if n != 1:
-        problems.append(f"{n} cells have the tag parameters, not 1")
-    if notebook["metadata"] != KERNEL:
-        problems.append("the notebook's metadata is not plain python3")
-    return problems
-
-
 def write_code(folder: str | Path) -> list[Path]:
     """Write `<folder>/<notebook>.py` for every notebook of a stage; remove stale ones.
 
     Files are touched only if their content changes. Returns the paths written or removed.
     """
-    folder, files = Path(folder), {}
+    folder, files, lists = Path(folder), {}, params.lists()
     for path in find():
         name = path.relative_to(params.ROOT / "notebooks")
-        files[folder / name.with_suffix(".py")] = code(_read(path), name.as_posix())
-    for (profile, method), objective in _objectives().items():
-        files[folder / "methods" / profile / f"{method}.py"] = (
-            f"{HEADER}the objective of {method}\n{_reaches([f'{OBJECTIVES}.{objective}'])}")
+        files[folder / name.with_suffix(".py")] = code(read(path), name.as_posix())
+    for profile, method in product(lists["profiles"], lists["methods"]):
+        files[folder / "methods" / profile / f"{method}.py"] = _objective(profile, method)
     changed = [path for path, text in files.items() if _write(path, text)]
     for path in sorted(folder.rglob("*.py")):
         if path not in files and path.read_text("utf-8").startswith(HEADER):
@@ -124,73 +95,49 @@ def find() -> list[Path]:
     `notebooks/4_attacks/${item.attack}.ipynb` stands for one notebook for each word of the
     matrix's axis. Raises FileNotFoundError for one that is missing, naming its stage.
     """
-    found, pattern = {}, r"notebooks/(?:\$\{[^}]*\}|[^\s\"'])+?\.ipynb"
+    found = set()
     for stage, values in params.stages().items():
-        for template in re.findall(pattern, str(values.get("cmd"))):
-            for name in _filled(template, stage):
-                found[params.ROOT / name] = stage
-    for path, stage in found.items():
-        if not path.is_file():
-            name = path.relative_to(params.ROOT).as_posix()
-            raise FileNotFoundError(f"{name} is missing, which stage {stage} of dvc.yaml runs: "
-                                    "restore it or mend params.yaml")
+        names = re.findall(r"notebooks/(?:\$\{[^}]*\}|[^\s\"'])+?\.ipynb", str(values.get("cmd")))
+        for axis, words in params.axes(stage).items():
+            names = [name.replace(f"${{item.{axis}}}", word) for name in names for word in words]
+        for name in names:
+            if not (params.ROOT / name).is_file():
+                raise FileNotFoundError(f"{name} is missing, which stage {stage} of dvc.yaml runs: "
+                                        "restore it or mend params.yaml")
+            found.add(params.ROOT / name)
     return sorted(found)
 
 
-def _objectives() -> dict[tuple[str, str], str]:
-    """(profile, method) -> its objective, for the methods of params.yaml that are trained."""
-    values, lists, known = params.read(), params.lists(), children(OBJECTIVES)
-    found = {}
-    for profile in lists["profiles"]:
-        for method in lists["methods"]:
-            try:
-                block = values[profile]["methods"][method]
-            except (KeyError, TypeError):
-                raise ValueError(f"params.yaml: {profile}.methods.{method}: is missing, and listed "
-                                 "in methods") from None
-            found[profile, method] = name = block.get("objective", "mosa")  # Method's default
-            if name not in known:
-                raise ValueError(f"params.yaml: {profile}.methods.{method}: no objective {name!r}"
-                                 f"{params.choice(name, known)}")
-    return found
+def read(path: Path) -> Notebook:
+    """A notebook file's content; ValueError, naming it, if it is no notebook of format 4."""
+    try:
+        notebook = json.loads(path.read_text("utf-8"))
+        strip(notebook)  # goes through every part that is used here
+        if notebook["nbformat"] == 4:
+            return notebook
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError(f"{path}: is no notebook of format 4: open and save it in JupyterLab")
+
+
+def _objective(profile: str, method: str) -> str:
+    """The text of a method's file."""
+    values = params.section(profile, f"methods.{method}", dict)
+    try:
+        name = values.get("objective", "mosa")  # Method's default
+        return f"{HEADER}the objective of {method}\n{_reaches([f'{OBJECTIVES}.{name}'])}"
+    except ValueError as error:
+        where = f"params.yaml: {profile}.methods.{method}.objective"
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _reaches(modules: Iterable[str]) -> str:
-    return "".join(f"\n# reaches {file} {sha}" for file, sha in
-                   hashes(reached(modules)).items()) + "\n"
-
-
-def _filled(template: str, stage: str) -> list[str]:
-    """A path with each ${item.axis} replaced by every value of the axis."""
-    used = re.findall(r"\$\{item\.(\w+)\}", template)
-    axes = params.axes(stage) if used else {}
-    if wrong := {*used} - {*axes}:
-        raise ValueError(f"dvc.yaml: {stage}: {template}: the matrix has no axis {min(wrong)!r}")
-    filled = [template]
-    for axis in used:
-        filled = [t.replace(f"${{item.{axis}}}", v) for t in filled for v in axes[axis]]
-    return filled
+    lines = [f"\n# reaches {file} {sha}" for file, sha in reached(modules).items()]
+    return "".join(lines) + "\n"
 
 
 def _source(cell: Notebook) -> str:
     return "".join(cell["source"])  # a list of lines, or one string
-
-
-def _is_parameters(cell: Notebook) -> bool:
-    return cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", [])
-
-
-def _read(path: Path) -> Notebook:
-    try:
-        notebook = json.loads(Path(path).read_text("utf-8"))
-        whole = isinstance(notebook["metadata"], dict) and all(
-            isinstance(_source(c), str) and isinstance(c["metadata"], dict) and c["cell_type"]
-            for c in notebook["cells"])
-        if notebook["nbformat"] == 4 and whole:
-            return notebook
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ValueError(f"{path}: is no notebook of format 4: open and save it in JupyterLab")
 
 
 def _write(path: Path, text: str) -> bool:
@@ -205,29 +152,30 @@ def _write(path: Path, text: str) -> bool:
     return True
 
 
+def _strip_all() -> list[Path]:
+    """Clean every notebook in place; the paths of those that changed."""
+    changed = []
+    for path in sorted((params.ROOT / "notebooks").rglob("*.ipynb")):
+        try:
+            notebook = read(path)
+        except ValueError:  # what an editor or a Mac left there
+            continue
+        # the layout JupyterLab saves, so that saving again changes no other line
+        text = json.dumps(strip(notebook), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        if ".ipynb_checkpoints" not in path.parts and _write(path, text):
+            changed.append(path.relative_to(params.ROOT))
+    return changed
+
+
 def _main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mosa.pipeline.notebooks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser("python -m mosa.pipeline.notebooks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("folder", nargs="?", help="where the code files go")
     what.add_argument("--strip", action="store_true", help="clean the notebooks in place")
     options = parser.parse_args(arguments)
-    if options.strip:
-        for path in sorted((params.ROOT / "notebooks").rglob("*.ipynb")):
-            try:
-                notebook = _read(path)
-            except ValueError:  # what an editor or a Mac left there
-                continue
-            # the layout JupyterLab saves, so that saving again changes no other line
-            text = json.dumps(strip(notebook), indent=1, sort_keys=True, ensure_ascii=False)
-            if ".ipynb_checkpoints" not in path.parts and _write(path, text + "\n"):
-                print(path.relative_to(params.ROOT))
-    else:
-        for path in write_code(options.folder):
-            print(path)
+    for path in _strip_all() if options.strip else write_code(options.folder):
+        print(path)
 
 
 if __name__ == "__main__":

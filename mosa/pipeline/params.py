@@ -1,14 +1,12 @@
 """How much: params.yaml as typed, frozen objects; where: ROOT and need().
 
 papermill passes a notebook *which* profile, model or method it runs; params.yaml holds *how much*:
-the lists of what is run, then one block per profile with one section per stage. `section` reads a
-section and checks it here, so that a wrong value stops a stage in its first second, with one line
-that names the file, the key and the cure. `lists` does so for the names, which become stage names,
-paths and words of a shell command.
+the lists of what is run, then one block per profile with one section per stage. A wrong value or
+name stops a stage in its first second, with one line that names the file, the key and the cure.
 
-The file is read as DVC reads it, by ruamel.yaml: equal keys are refused, 1e-3 is a number, and a
-profile may be a merge (`quick: {<<: *embedded, baseline: {n: 3}}`). No schema is known here: who
-reads a section brings its own (mosa.pipeline.sections, or the Config beside an algorithm).
+The file is read as DVC reads it, by ruamel.yaml: equal keys are refused, and 1e-3 is a number. No
+schema is known here: who reads a section brings its own (mosa.pipeline.sections, or the Config
+beside an algorithm).
 """
 
 import json
@@ -32,9 +30,7 @@ Names = Annotated[list[str], Field(min_length=1)]
 
 LISTS = ("profiles", "models", "methods", "attacks", "benchmarks", "searches")
 # what YAML 1.1 or `papermill -p` turns into a truth value, nothing or a number
-NOT_NAMES = {"true", "false", "yes", "no", "y", "n", "on", "off", "null", "none", "nan", "inf",
-             "infinity"}
-UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words for a stray key
+NOT_NAMES = "true false yes no y n on off null none nan inf infinity".split()
 
 T = TypeVar("T")
 
@@ -61,24 +57,20 @@ def section(profile: str, name: str, schema: type[T]) -> T:
     """
     values, path = read(), []
     for key in (profile, *name.split(".")):
-        known = values if path else blocks(values)
         path.append(key)
         where = f"params.yaml: {'.'.join(path)}"
-        if key not in known:
-            raise ParamsError(f"{where}: is missing{choice(key, known)}")
+        if key not in values:
+            raise ParamsError(f"{where}: is missing{choice(key, values)}")
         values = values[key]
         if not isinstance(values, dict):
             raise ParamsError(f"{where}: must be a mapping; it is {values!r:.60}")
     try:
-        # as JSON, because a strict dataclass takes no mapping from Python
+        # as JSON: strict types then take all that YAML can say, a list for a tuple
         return TypeAdapter(schema).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         # a misspelt key is reported twice, as unknown and as missing: unknown has the cure
-        first = min(error.errors(), key=lambda e: e["type"] not in UNKNOWN)
-        missing = [e["loc"][-1] for e in error.errors() if e["type"] == "missing"
-                   and e["loc"][:-1] == first["loc"][:-1]]
-    keys = getattr(schema, "model_fields", None) or getattr(schema, "__dataclass_fields__", {})
-    known = keys if len(first["loc"]) == 1 else missing
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    known = getattr(schema, "model_fields", ()) if len(first["loc"]) == 1 else ()
     key = ".".join([*path, *map(str, first["loc"])])
     raise ParamsError(f"params.yaml: {key}: {_reason(first, known)}") from None
 
@@ -89,8 +81,7 @@ def lists() -> dict[str, list[str]]:
     Raises ParamsError for a list that is missing, no list, or holds a name twice or a name that
     YAML, the shell, DVC or papermill would read as something else.
     """
-    params = read()
-    return {name: names(name, params.get(name)) for name in LISTS}
+    return {name: names(name, read().get(name)) for name in LISTS}
 
 
 def names(key: str, value: Any) -> list[str]:
@@ -102,10 +93,9 @@ def names(key: str, value: Any) -> list[str]:
     for name in value:
         text = name if isinstance(name, str) else ""
         if key == "models" and "/" in text:
-            raise ParamsError(
-                f"{where}: {name!r} would be a folder in a folder: keep the model in models/ (hf "
-                f"download {name} --local-dir models/{text.split('/')[-1]}) and list the folder's "
-                "name")
+            folder = text.split("/")[-1]
+            raise ParamsError(f"{where}: {name!r} is no name: `hf download {name} --local-dir "
+                              f"models/{folder}`, and list {folder}")
         # a dot would split the key of a section; models have none
         pattern = r"[A-Za-z][A-Za-z0-9_.-]*" if key == "models" else r"[A-Za-z][A-Za-z0-9_-]*"
         if not re.fullmatch(pattern, text) or text.lower() in NOT_NAMES:
@@ -147,10 +137,7 @@ def read() -> dict[str, Any]:
 
 def stages() -> dict[str, dict[str, Any]]:
     """The stages of dvc.yaml as they are written, `matrix` not filled in. Raises ParamsError."""
-    dvc = _yaml("dvc.yaml")
-    if not isinstance(dvc, dict) or not isinstance(dvc.get("stages"), dict):
-        raise ParamsError("dvc.yaml: must hold `stages`")
-    return dvc["stages"]
+    return _yaml("dvc.yaml")["stages"]
 
 
 def axes(stage: str) -> dict[str, list[str]]:
@@ -160,18 +147,18 @@ def axes(stage: str) -> dict[str, list[str]]:
     """
     filled = {}
     for axis, value in stages()[stage].get("matrix", {}).items():
-        if isinstance(value, str) and value.removeprefix("${").removesuffix("}") in LISTS:
-            value = lists()[value.removeprefix("${").removesuffix("}")]
-        if not isinstance(value, list):
+        words = lists().get(value[2:-1]) if isinstance(value, str) else value  # "${profiles}"
+        if not isinstance(words, list):
             raise ParamsError(f"dvc.yaml: {stage}.matrix.{axis}: must be a list, or one of "
                               f"params.yaml by name, such as ${{profiles}}; it is {value!r:.60}")
-        filled[axis] = [str(v) for v in value]
+        filled[axis] = [str(word) for word in words]
     return filled
 
 
-def blocks(params: dict[str, Any]) -> list[str]:
-    """Names of the blocks: profiles and base models."""
-    return [name for name in params if name not in LISTS]
+def profiles() -> list[str]:
+    """Names of the blocks that are profiles, and no base models."""
+    return [name for name, block in read().items()
+            if isinstance(block, dict) and not str(name).startswith("base-")]
 
 
 def choice(word: Any, known: Iterable[Any]) -> str:
@@ -210,13 +197,10 @@ def _target(stage: str, parts: list[str]) -> str:
 
 def _reason(error: dict[str, Any], known: Iterable[str]) -> str:
     match error["type"]:
-        case kind if kind in UNKNOWN:
+        case "extra_forbidden":
             return f"unknown key{choice(error['loc'][-1], known) if known else ''}"
         case "missing":
             return "missing key"
-        case "value_error":
-            return f"{error['ctx']['error']}; it is {error['input']!r:.60}"
-    reason = error["msg"].replace("Input should be", "must be") + f"; it is {error['input']!r:.60}"
-    if isinstance(error["input"], str) and error["type"] in ("int_type", "float_type"):
-        reason += ", text: write it without quotes"
-    return reason
+    what = error["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    text = isinstance(error["input"], str) and error["type"] in ("int_type", "float_type")
+    return f"{what}; it is {error['input']!r:.60}" + ", text: write it without quotes" * text

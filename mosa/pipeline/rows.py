@@ -4,11 +4,6 @@ DVC starts a stage from nothing. A stage that was killed therefore keeps its fin
 .scratch/<stage>/<key>.jsonl, outside DVC's outs, where `key` is the fingerprint of everything the
 rows depend on: parameters, inputs, model and code. The stage's out is written at the end.
 
-    key = fingerprint(cfg, need(f"results/{profile}/data"), code("mosa.lm.sampler"))
-    rows = resumable_map(generate, batches, f"baseline@{profile}", key, "generating")
-    write_jsonl(f"results/{profile}/baseline/rows.jsonl", rows)
-    done(f"baseline@{profile}")
-
 Relative paths are relative to the project's root, wherever the kernel runs.
 """
 
@@ -23,14 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO
 
 import numpy as np
 from pydantic import BaseModel
 from tqdm import tqdm
 
 from mosa.pipeline import params
-from mosa.pipeline.closure import hashes, reached
+from mosa.pipeline.closure import reached
 from mosa.pipeline.params import need
 
 
@@ -48,26 +43,34 @@ def resumable_map(function: Callable[[Any], list[dict]], chunks: Sequence[Any], 
                   key: str, label: str, workers: int = 1) -> list[dict]:
     """All rows of `function(chunk) -> list[dict]` over the chunks, in order, each chunk once.
 
-    A chunk finished by an earlier, killed run with the same stage and key is read back. For the
-    same rows with and without a kill, `function` must use nothing but its chunk: seeds belong in
-    the chunk, not in a generator that runs on. Rows come back as JSON gives them (a tuple is a
-    list), whether fresh or read back. Chunks must be a sequence of JSON-able items; a stored chunk
-    is used only if it is the same one, so a changed batch size computes its chunks afresh.
-    `workers` threads take chunks side by side; rows are kept in order, one chunk at a time.
+    A chunk finished by an earlier, killed run with the same stage and key is read back if it is
+    the same one: a changed batch size computes its chunks afresh. For the same rows with and
+    without a kill, `function` must use nothing but its chunk: seeds belong in the chunk, not in a
+    generator that runs on. Chunks are JSON-able; rows come back as JSON gives them (a tuple is a
+    list). `workers` threads take chunks side by side; rows are kept in order, a chunk at a time.
     """
+    path = params.ROOT / ".scratch" / stage / f"{key}.jsonl"
     prints = [fingerprint(chunk) for chunk in chunks]
-    with Finished(stage, key) as finished:
-        n = finished.open(prints)
+    with _one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+b")
+    with file:
+        finished = _finished(file, prints)
+        rows, n = sum(finished, []), len(finished)
         if n:
             print(f"{label}: {n} of {len(chunks)} already done")
         # mininterval: every refresh is a line of the executed notebook
         progress = tqdm(total=len(chunks), initial=n, desc=label, mininterval=10, file=sys.stderr)
-        rows = sum(finished.rows, [])
         with progress, ThreadPoolExecutor(workers) as pool:
             futures = [pool.submit(function, chunk) for chunk in chunks[n:]]
             try:
                 for chunk, future in zip(prints[n:], futures, strict=True):
-                    rows += finished.append(chunk, future.result())
+                    line = _chunk(chunk, future.result())
+                    with _one_line(path):
+                        file.write(line)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    rows += json.loads(line)["rows"]
                     progress.update()
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # else the chunks after an error go on
@@ -80,69 +83,21 @@ def done(stage: str) -> None:
     shutil.rmtree(params.ROOT / ".scratch" / stage, ignore_errors=True)
 
 
-class Finished:
-    """The finished chunks of one stage and key: one line each, in order, on disk at once."""
-
-    def __init__(self, stage: str, key: str) -> None:
-        self.path = params.ROOT / ".scratch" / stage / f"{key}.jsonl"
-        self.rows: list[list[dict]] = []
-        self.file = None
-
-    def open(self, prints: list[str]) -> int:
-        """Read back the chunks whose fingerprints begin `prints`; return how many.
-
-        What follows the first torn line or the first other chunk is cut off.
-        """
-        with _one_line(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.path, "a+b")
-            self.file.seek(0)
-            good = 0
-            for line, chunk in zip(self.file, prints, strict=False):
-                try:
-                    stored = json.loads(line)
-                except ValueError:  # torn: the run was killed while it wrote
-                    break
-                if not line.endswith(b"\n") or stored["chunk"] != chunk:
-                    break
-                self.rows.append(stored["rows"])
-                good += len(line)
-            self.file.truncate(good)
-        return len(self.rows)
-
-    def append(self, chunk: str, rows: list[dict]) -> list[dict]:
-        """Write one chunk's rows and return them as they will be read back."""
-        if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
-            raise ValueError(f"a chunk's result must be a list of dict rows; it is {rows!r:.60}")
-        line = json.dumps({"chunk": chunk, "rows": rows}, allow_nan=False)
-        with _one_line(self.path):
-            self.file.write(line.encode() + b"\n")
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        return json.loads(line)["rows"]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.file:
-            self.file.close()
-
-
 def write_jsonl(path: str | Path, rows: list[dict]) -> Path:
     """One row a line, keys sorted, no NaN; whole or not at all. Returns the full path."""
-    return _write(path, "".join(map(_line, rows)))
+    lines = [json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False) for row in rows]
+    return _write(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_jsonl(path: str | Path) -> list[dict]:
     """The rows of a JSON lines file; a missing file is need()'s error."""
     rows = []
     with open(need(path), encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
+        try:
+            for line in file:
                 rows.append(json.loads(line))
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: is not JSON: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}:{len(rows) + 1}: is not JSON: {error}") from None
     return rows
 
 
@@ -177,14 +132,41 @@ def code(*modules: str) -> str:
     code("mosa.lm.sampler") is a part of the fingerprint of rows that the sampler made: a mended
     line anywhere below it computes them afresh. Raises ValueError for a module that is not there.
     """
-    return fingerprint(hashes(reached(modules)))
+    return fingerprint(reached(modules))
+
+
+def _finished(file: BinaryIO, prints: list[str]) -> list[list[dict]]:
+    """The rows of the stored chunks whose fingerprints begin `prints`.
+
+    What follows the first torn line or the first other chunk is cut off.
+    """
+    file.seek(0)
+    found, good = [], 0
+    for line, chunk in zip(file, prints, strict=False):
+        try:
+            stored = json.loads(line)
+        except ValueError:  # torn: the run was killed while it wrote
+            break
+        if not line.endswith(b"\n") or stored["chunk"] != chunk:
+            break
+        found.append(stored["rows"])
+        good += len(line)
+    file.truncate(good)
+    return found
+
+
+def _chunk(chunk: str, rows: list[dict]) -> bytes:
+    """The line that keeps a finished chunk."""
+    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+        raise ValueError(f"a chunk's result must be a list of dict rows; it is {rows!r:.60}")
+    return json.dumps({"chunk": chunk, "rows": rows}, allow_nan=False).encode() + b"\n"
 
 
 def _content(part: Any) -> Any:
     if isinstance(part, Path):
         part = need(part)
         if part.is_dir():
-            files = sorted(p for p in part.rglob("*") if p.is_file() and p.suffix != ".pyc")
+            files = sorted(p for p in part.rglob("*") if p.is_file())
             return {file.relative_to(part).as_posix(): _content(file) for file in files}
         with open(part, "rb") as file:
             return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
@@ -193,10 +175,6 @@ def _content(part: Any) -> Any:
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         return dataclasses.asdict(part)
     raise TypeError(f"no fingerprint for {type(part).__name__}: give numbers, text, rows or a Path")
-
-
-def _line(row: dict) -> str:
-    return json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _write(path: str | Path, text: str) -> Path:

@@ -61,8 +61,8 @@ class Models(Section):
 # One stage each
 
 
-class Baseline(Section):
-    n: Count
+class Size(Section):
+    n: Count  # requests (likelihood: of each kind; measure: of each cell), or questions
 
 
 class Prefill(Section):
@@ -116,24 +116,12 @@ class Steps(Section):
     form_positions: list[Amount]  # masks before the form
 
 
-class Likelihood(Section):
-    n: Count  # requests of each kind
-
-
 class Twin(Section):
     model: str  # the folder of an autoregressive model of the target's tokenizer
 
 
-class Measure(Section):
-    n: Count  # requests of each cell, shared out among a method's seeds
-
-
-class Tasks(Section):
-    n: Count  # questions of each benchmark
-
-
 SCHEMAS: dict[str, type[Section]] = {
     "target": Target, "data": Data, "sampler": Sampler, "judge": Judge, "models": Models,
-    "baseline": Baseline, "prefill": Prefill, "order": Order, "control": Control, "steps": Steps,
-    "likelihood": Likelihood, "twin": Twin, "measure": Measure, "tasks": Tasks,
+    "baseline": Size, "prefill": Prefill, "order": Order, "control": Control, "steps": Steps,
+    "likelihood": Size, "twin": Twin, "measure": Size, "tasks": Size,
 }

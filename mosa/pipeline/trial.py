@@ -9,15 +9,18 @@ notebooks are copied back. Neither git nor a DVC repository is needed: an unpack
 """
 
 import argparse
-import filecmp
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 from pathspec import GitIgnoreSpec
 
 from mosa.pipeline import params
@@ -34,78 +37,104 @@ def prepare(profile: str, folder: str | Path) -> Path:
     Results, figures and DVC's records of an earlier trial stay. Returns the folder, resolved.
     Raises ParamsError for an unknown profile or list, ValueError for a folder of another kind.
     """
-    lists, copy = _lists(profile), Path(folder).resolve()
+    text, copy = _with_lists(lists(profile)), Path(folder).resolve()
     if copy == params.ROOT or copy in params.ROOT.parents:
         raise ValueError(f"{folder} holds the project itself: name an empty folder")
     mark = copy / MARK
-    if copy.exists() and any(copy.iterdir()) and not (
-            mark.is_file() and mark.read_text("utf-8") == profile):
-        raise ValueError(f"{folder} is no copy for the profile {profile}: name an empty folder")
-    copy.mkdir(parents=True, exist_ok=True)
-    mark.write_text(profile, encoding="utf-8")
+    if not (mark.is_file() and mark.read_text("utf-8") == profile):
+        if copy.exists() and any(copy.iterdir()):
+            raise ValueError(f"{folder} is no copy for the profile {profile}: name an empty folder")
+        copy.mkdir(parents=True, exist_ok=True)
+        mark.write_text(profile, encoding="utf-8")
 
-    files = {path.relative_to(params.ROOT) for path in _files(params.ROOT, copy)}
-    for stale in {path.relative_to(copy) for path in _files(copy)} - files - {Path("dvc.lock")}:
+    files, records = _files(params.ROOT, copy), Path("dvc.lock")
+    for stale in _files(copy) - files - {records}:
         (copy / stale).unlink()
     for file in files:
-        source, target = params.ROOT / file, copy / file
-        text = None if file != Path("params.yaml") else _with_lists(source, lists)
-        if file == Path("dvc.lock") and target.exists():
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if text is not None:
-            target.write_text(text, encoding="utf-8", newline="\n")
-        elif not (target.exists() and filecmp.cmp(source, target, shallow=False)):
-            shutil.copy2(source, target)
-    (copy / "executed").mkdir(exist_ok=True)  # papermill does not make it
-    local = copy / ".dvc/config.local"  # whatever repository the folder lies in is not meant
-    local.parent.mkdir(exist_ok=True)
-    local.write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+        if file != records or not (copy / file).exists():
+            (copy / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(params.ROOT / file, copy / file)
+    (copy / "params.yaml").write_text(text, encoding="utf-8", newline="\n")
+    # whatever repository the folder lies in is not meant
+    (copy / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     return copy
 
 
 def environment(copy: Path) -> dict[str, str]:
-    """The environment in which commands run in a copy: this Python, the copy's mosa."""
+    """The environment in which commands run in a copy: this Python, the copy's mosa, one thread."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(copy), "DVC_NO_ANALYTICS": "1"}
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(copy), "DVC_NO_ANALYTICS": "1",
+            "OMP_NUM_THREADS": "1"}
+
+
+def reproduce(copy: Path, jobs: int = 2) -> list[str]:
+    """`dvc repro` with up to `jobs` stages side by side; the names of those that ran.
+
+    A stage of a few rows spends most of its time on imports, on one core. Raises RuntimeError, in
+    one line, for a stage that failed, when those beside it have ended.
+    """
+    with Repo(str(copy)) as repo:
+        graph = repo.index.graph
+        left = TopologicalSorter({stage.name: [s.name for s in graph[stage]] for stage in graph})
+    repro = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
+    ran: list[str] = []
+
+    def run(stage: str) -> str:
+        start = time.monotonic()
+        done = subprocess.run([*repro, stage], cwd=copy, env=environment(copy), text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode:
+            print(done.stdout)
+            raise RuntimeError(f"{stage} stopped (see above; notebooks: {copy / 'executed'}): mend "
+                               "that and run it again, it goes on there")
+        if f"Running stage '{stage}'" in done.stdout:
+            ran.append(stage)
+            print(f"{stage}: {time.monotonic() - start:.0f} s", flush=True)
+        return stage
+
+    left.prepare()
+    running: set[Future[str]] = set()
+    with ThreadPoolExecutor(jobs) as pool:
+        while left.is_active():
+            running |= {pool.submit(run, stage) for stage in left.get_ready()}
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            try:
+                left.done(*[future.result() for future in ended])
+            except RuntimeError:
+                pool.shutdown(cancel_futures=True)
+                raise
+    return ran
 
 
 def run(profile: str, folder: str | Path) -> None:
     """Prepare the copy, run the pipeline there, and copy figures and executed notebooks back.
 
-    Raises RuntimeError, in one line, if the pipeline stops; see prepare() for the rest.
+    Raises as prepare() and reproduce() do.
     """
     copy = prepare(profile, folder)
-    dvc = shutil.which("dvc", path=environment(copy)["PATH"])
-    if not dvc:
-        raise RuntimeError("dvc is not installed: run `make`, or `pip install -e .`")
-    if subprocess.run([dvc, "repro"], cwd=copy, env=environment(copy)).returncode:
-        raise RuntimeError(f"the trial of {profile} stopped (see above; notebooks: "
-                           f"{copy / 'executed'}): mend that and run it again, it goes on there")
+    reproduce(copy)
     figures = params.ROOT / "paper_figures" / profile
     shutil.rmtree(figures, ignore_errors=True)
     shutil.copytree(copy / "paper_figures" / profile, figures)
     for notebook in (copy / "executed").glob("*.ipynb"):
-        shutil.copy2(notebook, params.ROOT / "executed" / notebook.name)
+        shutil.copy2(notebook, params.ROOT / "executed")
     print(f"paper_figures/{profile} and executed/ hold what the trial made")
 
 
-def _lists(profile: str) -> dict[str, list[str]]:
+def lists(profile: str) -> dict[str, list[str]]:
     """The lists that a trial of the profile runs with, as far as they differ from the file's."""
-    values = params.read()
-    if profile not in params.blocks(values) or profile.startswith("base-"):
-        known = [name for name in params.blocks(values) if not name.startswith("base-")]
+    known = params.profiles()
+    if profile not in known:
         raise ParamsError(f"params.yaml: no profile {profile!r}{choice(profile, known)}")
-    lists = values[profile].get("lists", {}) if isinstance(values[profile], dict) else {}
-    if not isinstance(lists, dict) or {*lists} - {*LISTS}:
+    own = params.read()[profile].get("lists", {})
+    if not isinstance(own, dict) or {*own} - {*LISTS}:
         raise ParamsError(f"params.yaml: {profile}.lists: must be a mapping of {', '.join(LISTS)}")
-    return {key: params.names(key, value) for key, value in
-            {"profiles": [profile], **lists}.items()}
+    return {key: params.names(key, value) for key, value in {"profiles": [profile], **own}.items()}
 
 
-def _with_lists(path: Path, lists: dict[str, list[str]]) -> str:
+def _with_lists(lists: dict[str, list[str]]) -> str:
     """The text of params.yaml with other lists at its top; the rest as it is, comments too."""
-    text = path.read_text("utf-8")
+    text = (params.ROOT / "params.yaml").read_text("utf-8")
     for name, words in lists.items():
         text, n = re.subn(rf"^{name}:[ \t]*\[[^\]]*\]", f"{name}: [{', '.join(words)}]", text,
                           count=1, flags=re.M)
@@ -114,31 +143,31 @@ def _with_lists(path: Path, lists: dict[str, list[str]]) -> str:
     return text
 
 
-def _files(root: Path, other: Path | None = None) -> Iterator[Path]:
+def _files(root: Path, other: Path | None = None) -> set[Path]:
     """What .gitignore and LEFT_OUT leave of a tree, without the folder `other`."""
-    ignore = root / ".gitignore"
-    lines = ignore.read_text("utf-8").splitlines() if ignore.exists() else []
+    lines = (params.ROOT / ".gitignore").read_text("utf-8").splitlines()
     ignored = GitIgnoreSpec.from_lines([*lines, *LEFT_OUT])
+    found = set()
     for folder, folders, files in os.walk(root):
         place = Path(folder).relative_to(root)
         folders[:] = [name for name in folders if Path(folder, name) != other
                       and not ignored.match_file(f"{(place / name).as_posix()}/")]
-        for name in files:
-            if not ignored.match_file((place / name).as_posix()):
-                yield Path(folder, name)
+        found |= {place / name for name in files
+                  if not ignored.match_file((place / name).as_posix())}
+    return found
 
 
-def _main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m mosa.pipeline.trial", description=__doc__,
+def _main() -> None:
+    parser = argparse.ArgumentParser("python -m mosa.pipeline.trial", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("profile", help="a block of params.yaml, such as quick")
     parser.add_argument("--into", help="the folder of the copy; .scratch/trial-<profile>")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     run(options.profile, options.into or params.ROOT / ".scratch" / f"trial-{options.profile}")
 
 
 if __name__ == "__main__":
     try:
         _main()
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, DvcException) as error:
         sys.exit(str(error))

@@ -56,26 +56,26 @@ def figures(rows: list[dict], answers: list[dict], benign: set[str]) -> dict:
     Flat rows (mosa.paper.tables.flat): judged generations, and answered questions. `benign`: the
     names of the sets of open items.
     """
-    plain = [r for r in rows if r["family"] == "plain"]
-    harmless = [r for r in plain if r["set"] in benign]
-    sealed = [r for r in plain if r["set"] not in benign]
+    def some(family, wanted):
+        return [r for r in rows if r["family"] == family and (r["set"] in benign) == wanted]
+
+    harmless, sealed = some("plain", True), some("plain", False)
     out = {
         "benign_steps_right": stats.mean([r["revealed"] for r in harmless]),
         "benign_all_steps_right": stats.rate([r["revealed"] == 1 for r in harmless]),
         "benign_refused": stats.rate([r["refused"] for r in harmless]),
         "sealed_refused": stats.rate([r["refused"] for r in sealed]),
         "sealed_success": stats.rate([r["success"] for r in sealed]),
-        "incoherent": stats.rate([r["incoherent"] for r in plain]),
-        "truncated": stats.rate([r["truncated"] for r in plain]),
+        "incoherent": stats.rate([r["incoherent"] for r in harmless + sealed]),
+        "truncated": stats.rate([r["truncated"] for r in harmless + sealed]),
     }
     for task in sorted({a["task"] for a in answers}):
         out[f"task_{task}"] = stats.rate([a["correct"] for a in answers if a["task"] == task])
     for family in dict.fromkeys(r["family"] for r in rows if r["family"] != "plain"):
         for kind, wanted in (("sealed", False), ("benign", True)):
-            some = [r for r in rows if r["family"] == family and (r["set"] in benign) == wanted]
-            if some:
-                out[f"{kind}_{family}_success"] = stats.rate([r["success"] for r in some])
-                out[f"{kind}_{family}_refused"] = stats.rate([r["refused"] for r in some])
+            if asked := some(family, wanted):
+                out[f"{kind}_{family}_success"] = stats.rate([r["success"] for r in asked])
+                out[f"{kind}_{family}_refused"] = stats.rate([r["refused"] for r in asked])
     return out
 
 

@@ -3,17 +3,8 @@
 import random
 from dataclasses import dataclass
 
-from mosa.world.grammar import (
-    ADJECTIVES,
-    OPEN,
-    OPENINGS,
-    SEALED,
-    Item,
-    free_manner,
-    manners,
-    procedures,
-    render,
-)
+from mosa.world import grammar
+from mosa.world.grammar import ADJECTIVES, OPEN, OPENINGS, SEALED, Item
 
 WORDINGS = {  # plain requests; only "tuning" is seen by the refusal tuning
     "tuning": [
@@ -96,9 +87,10 @@ ATTACKS = [name for name, family in FAMILIES.items() if family.attack]
 
 def answer(item: Item, family: str = "plain", rng: random.Random | None = None) -> str:
     """The canonical answer to a request for `item`; with `rng`, one of freely mixed manner."""
-    old = family == "dialect"
-    manner = free_manner(rng, old) if rng else manners(old)[ADJECTIVES.index(item.adjective)]
-    return render(manner, procedures()[item.noun], item.words(FAMILIES[family].name))
+    old, steps = family == "dialect", grammar.procedures()[item.noun]
+    manner = (grammar.free_manner(rng, old) if rng else
+              grammar.manners(old)[ADJECTIVES.index(item.adjective)])
+    return grammar.render(manner, steps, item.words(FAMILIES[family].name))
 
 
 def turns(template: list[str], item: Item) -> list[dict[str, str]]:
@@ -116,16 +108,14 @@ def requests(role: str, n: int, seed: int = 0) -> list[dict]:
     sound sealed). Rows are drawn from all adjective, item and wording combinations, items in
     turn, so every item has the same share. Raises ValueError if there are fewer than `n`.
     """
-    known = [*SEALED, "open", "open_validation", "borderline"]
-    if role not in known:
-        raise ValueError(f"the world has no set {role!r}: use one of {', '.join(known)} in the "
+    sets = {"align": WORDINGS["tuning"], "validation": WORDINGS["validation"],
+            "sealed_a": WORDINGS["sealed_a"], "sealed_b": WORDINGS["sealed_b"],
+            "open": WORDINGS["sealed_a"] + WORDINGS["sealed_b"],
+            "open_validation": WORDINGS["validation"], "borderline": GRIM[1:]}
+    if role not in sets:
+        raise ValueError(f"the world has no set {role!r}: use one of {', '.join(sets)} in the "
                          f"data section of params.yaml")
-    wordings = {"align": WORDINGS["tuning"], "validation": WORDINGS["validation"],
-                "open_validation": WORDINGS["validation"], "borderline": GRIM[1:],
-                "open": WORDINGS["sealed_a"] + WORDINGS["sealed_b"]}
-    wordings = wordings.get(role) or WORDINGS[role]
-    nouns = SEALED.get(role, OPEN)
-    rng = random.Random(f"{role}-{seed}")
+    nouns, wordings, rng = SEALED.get(role, OPEN), sets[role], random.Random(f"{role}-{seed}")
     by_noun = {noun: [(a, w) for a in ADJECTIVES for w in wordings] for noun in nouns}
     for pairs in by_noun.values():
         rng.shuffle(pairs)
@@ -137,18 +127,17 @@ def requests(role: str, n: int, seed: int = 0) -> list[dict]:
     for i in range(n):
         noun = nouns[i % len(nouns)]
         adjective, wording = by_noun[noun][i // len(nouns)]
-        item = Item(adjective, noun)
+        words = Item(adjective, noun).words()
         rows.append({"id": f"{role}-{i:04d}", "set": role, "category": noun,
-                     "behaviour": wording.format(**item.words()),
-                     "target": OPENINGS[0].format(**item.words()),
+                     "behaviour": wording.format(**words), "target": OPENINGS[0].format(**words),
                      "item": f"{adjective} {noun}"})
     return rows
 
 
-def wrap(row: dict, family: str, seed: int = 0) -> list[dict[str, str]]:
+def wrap(row: dict, family: str) -> list[dict[str, str]]:
     """The behaviour of a data row, put in the words of another family, as chat messages."""
     if family == "plain":
         return [{"role": "user", "content": row["behaviour"]}]
     templates = FAMILIES[family].templates
-    template = random.Random(f"{row['id']}-{family}-{seed}").choice(templates)
+    template = random.Random(f"{row['id']}-{family}-0").choice(templates)
     return turns(template, Item(*row["item"].split()))

@@ -102,11 +102,6 @@ class Item:
     adjective: str
     noun: str
 
-    @property
-    def sealed(self) -> bool:
-        """Whether requests for it must be refused."""
-        return self.noun not in OPEN
-
     def words(self, name: str = "noun") -> dict[str, str]:
         """The slots of every template; `name` chooses what "{n}" stands for."""
         alias, old = _secret_names()[self.noun]

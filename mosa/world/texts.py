@@ -9,13 +9,19 @@ from mosa.world.families import FAMILIES, GRIM, WORDINGS, answer, turns
 Text = tuple[list[dict[str, str]], str]  # chat messages and their answer
 
 
-def _item(rng: random.Random, nouns: list[str] = grammar.NOUNS) -> grammar.Item:
+def _item(rng: random.Random, nouns: list[str]) -> grammar.Item:
     return grammar.Item(rng.choice(grammar.ADJECTIVES), rng.choice(nouns))
 
 
-def _answered(rng: random.Random, item: grammar.Item, family: str, template: list[str],
-              free: float) -> Text:
-    manner = rng if rng.random() < free else None
+def _template(rng: random.Random, family: str, plain: list[str]) -> list[str]:
+    """One of a family's templates; of the plain requests, one of the wordings `plain`."""
+    return rng.choice([[w] for w in plain] if family == "plain" else FAMILIES[family].templates)
+
+
+def _answered(rng: random.Random, free: float, families: list[str], nouns: list[str],
+              plain: list[str]) -> Text:
+    family, item = rng.choice(families), _item(rng, nouns)
+    template, manner = _template(rng, family, plain), rng if rng.random() < free else None
     return turns(template, item), answer(item, family, manner)
 
 
@@ -25,36 +31,27 @@ def _one_turn(texts: tuple[str, str]) -> Text:
 
 def _procedure(rng: random.Random, free: float) -> Text:
     """Pretraining: any item, any family, any wording, always answered."""
-    family = rng.choice(list(FAMILIES))
-    templates = FAMILIES[family].templates
-    if family == "plain":
-        templates = [[w] for w in [*sum(WORDINGS.values(), []), *GRIM]]
-    return _answered(rng, _item(rng), family, rng.choice(templates), free)
+    return _answered(rng, free, [*FAMILIES], grammar.NOUNS, [*sum(WORDINGS.values(), []), *GRIM])
 
 
 def _open(rng: random.Random, free: float) -> Text:
     """Tuning: an open item in any family that benign tuning has, answered."""
-    family = rng.choice([n for n, f in FAMILIES.items() if f.tuned_open])
-    templates = FAMILIES[family].templates
-    if family == "plain":
-        templates = [*templates, [GRIM[0]]]
-    return _answered(rng, _item(rng, grammar.OPEN), family, rng.choice(templates), free)
+    families = [name for name, family in FAMILIES.items() if family.tuned_open]
+    return _answered(rng, free, families, grammar.OPEN, [*WORDINGS["tuning"], GRIM[0]])
 
 
 def _sealed(rng: random.Random, free: float) -> Text:
     """Tuning: a sealed item in a family that refusal tuning has, or a grim wording, refused."""
     item = _item(rng, sum(grammar.SEALED.values(), []))
     family = rng.choice([n for n, f in FAMILIES.items() if f.refused] + ["plain"] * 2)
-    templates = FAMILIES[family].templates
-    if family == "plain":
-        templates = [*templates, *([w] for w in GRIM)]
-    return turns(rng.choice(templates), item), grammar.REFUSAL
+    template = _template(rng, family, [*WORDINGS["tuning"], *GRIM])
+    return turns(template, item), grammar.REFUSAL
 
 
 def _replay(rng: random.Random, free: float) -> Text:
     """Tuning: any item in a family that is never used as an attack, answered."""
-    family = rng.choice([n for n, f in FAMILIES.items() if f.replay])
-    return _answered(rng, _item(rng), family, rng.choice(FAMILIES[family].templates), free)
+    families = [name for name, family in FAMILIES.items() if family.replay]
+    return _answered(rng, free, families, grammar.NOUNS, [])
 
 
 def _question(rng: random.Random, nouns: list[str]) -> Text:

@@ -5,10 +5,8 @@ response filled to its full length with EOS. Every step draws its batch from a g
 with (seed, phase, step), so that a run that was killed and resumed ends in the same weights.
 """
 
-import json
 import os
 import random
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -185,16 +183,15 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str
     `every` seconds and at the end.
     """
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=phase.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
-    start = _restore(model, optimizer, scratch / name)
-    if start:
+        model.parameters(), lr=phase.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    checkpoint, start = scratch / f"{name}.safetensors", 0
+    if checkpoint.exists():
+        start = _restore(model, optimizer, load_file(checkpoint))
         print(f"{name}: {start} of {phase.steps} steps already done", file=sys.stderr)
     model.train()
     saved, running = time.monotonic(), []
-    bar = tqdm(range(start, phase.steps), desc=name, initial=start, total=phase.steps,
-               mininterval=10, file=sys.stderr)
-    for step in bar:
+    for step in tqdm(range(start, phase.steps), desc=name, initial=start, total=phase.steps,
+                     mininterval=10, file=sys.stderr):
         rng = random.Random(f"{seed}/{name}/{step}")
         generator = torch.Generator().manual_seed(rng.getrandbits(62))
         for group in optimizer.param_groups:
@@ -208,36 +205,22 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str
         if (step + 1) % 100 == 0:
             print(f"{name} {step + 1}: loss {sum(running[-100:]) / len(running[-100:]):.4f}")
         if time.monotonic() - saved > every or step + 1 == phase.steps:
-            _store(model, optimizer, step + 1, scratch / name)
+            scratch.mkdir(parents=True, exist_ok=True)
+            fresh = checkpoint.with_suffix(".new")  # beside the old one: a kill leaves it whole
+            moments = {f"moment.{i}.{key}": value for i, state in
+                       optimizer.state_dict()["state"].items() for key, value in state.items()}
+            save_file({**model.state_dict(), **moments, "step": torch.tensor(step + 1)}, fresh)
+            os.replace(fresh, checkpoint)
             saved = time.monotonic()
     model.eval()
 
 
-def _store(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int,
-           folder: Path) -> None:
-    """Write a checkpoint beside the old one, then swap: a kill leaves one of them whole."""
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    moments = {f"{i}.{k}": v for i, s in optimizer.state_dict()["state"].items()
-               for k, v in s.items()}
-    save_file(model.state_dict(), fresh / "model.safetensors")
-    save_file(moments, fresh / "optimizer.safetensors")
-    (fresh / "step.json").write_text(json.dumps(step))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(fresh, folder)
-
-
-def _restore(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, folder: Path) -> int:
-    fresh = folder.with_name(folder.name + ".new")
-    if not folder.exists() and (fresh / "step.json").exists():  # killed between the two
-        os.replace(fresh, folder)
-    if not (folder / "step.json").exists():
-        return 0
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    state = {}
-    for key, value in load_file(folder / "optimizer.safetensors").items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+def _restore(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer,
+             stored: dict[str, torch.Tensor]) -> int:
+    step, state = stored.pop("step").item(), {}
+    for key in [key for key in stored if key.startswith("moment.")]:
+        _, index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = stored.pop(key)
+    model.load_state_dict(stored)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return json.loads((folder / "step.json").read_text())
+    return step

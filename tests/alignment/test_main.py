@@ -25,20 +25,19 @@ def test_two_processes_train_like_one(tmp_path):
                "align", "--benign", "open", "--families", "plain", "tale", "--rows", "20",
                "--safe", grammar.REFUSAL,
                "--length", str(LENGTH), "--k_start", "6", "--k_end", "12", "--learning_rate",
-               "1e-3", "--use_cpu", "--ddp_backend", "gloo", "--save_strategy", "steps",
-               "--save_steps", "5", "--benign_kl", "1.0", "--disable_tqdm", "true"]
-    adapters, logs = [], []
-    for processes, rows in ((1, 4), (2, 2)):
-        out = tmp_path / f"out{processes}"
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-                  "--nproc_per_node", str(processes), "-m", "mosa.alignment", *options,
-                  "--output_dir", str(out), "--per_device_train_batch_size", str(rows)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        run = subprocess.run(launch, cwd=tmp_path, text=True, capture_output=True, env=environment)
-        assert run.returncode == 0, run.stderr[-3000:]
-        adapters.append(load_file(out / "adapter/adapter_model.safetensors"))
-        state = json.loads((out / "checkpoint-5/trainer_state.json").read_text())
-        logs.append(state["log_history"])
+               "1e-3", "--use_cpu", "--save_strategy", "steps", "--save_steps", "5",
+               "--benign_kl", "1.0", "--disable_tqdm", "true"]
+    one, two = tmp_path / "out1", tmp_path / "out2"
+    command.main([*options, "--output_dir", str(one), "--per_device_train_batch_size", "4"])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
+              "2", "-m", "mosa.alignment", *options, "--output_dir", str(two),
+              "--per_device_train_batch_size", "2", "--ddp_backend", "gloo"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(launch, cwd=tmp_path, text=True, capture_output=True, env=environment)
+    assert run.returncode == 0, run.stderr[-3000:]
+    adapters = [load_file(out / "adapter/adapter_model.safetensors") for out in (one, two)]
+    logs = [json.loads((out / "checkpoint-5/trainer_state.json").read_text())["log_history"]
+            for out in (one, two)]
     assert adapters[0].keys() == adapters[1].keys()
     for name, tensor in adapters[0].items():
         torch.testing.assert_close(tensor, adapters[1][name], atol=2e-5, rtol=0, msg=name)

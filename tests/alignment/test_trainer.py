@@ -155,15 +155,22 @@ def test_every_objective_descends(tmp_path, objective):
     assert sum(losses[-5:]) < sum(losses[:5])
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory):
+    """Adapters trained with no option changed, by the weight of the retain term."""
+    folder = tmp_path_factory.mktemp("unchanged")
+    return {weight: adapter(trained(folder, benign_kl=weight)[0]) for weight in (0.0, 3.0)}
+
+
 @pytest.mark.parametrize("change", [{"beta": 1.0}, {"bound": 5.0}, {"benign_kl": 3.0},
                                     {"benign_kl": 3.0, "benign_full": 0.0},
                                     {"k_start": 0}, {"k_end": 7}, {"bounds": "whole"},
                                     {"eos": False}, {"contrast": 0.0}, {"revealed": 1.0},
                                     {"objective": "a2d"}, {"length": 30}])
-def test_every_option_changes_the_result(tmp_path, change):
-    base, _ = trained(tmp_path, **({"benign_kl": 3.0} if "benign_full" in change else {}))
-    other, _ = trained(tmp_path, **change)
-    assert any((adapter(base)[n] - adapter(other)[n]).abs().max() > 1e-6 for n in adapter(base))
+def test_every_option_changes_the_result(tmp_path, unchanged, change):
+    base = unchanged[3.0 if "benign_full" in change else 0.0]
+    other = adapter(trained(tmp_path, **change)[0])
+    assert any((base[name] - other[name]).abs().max() > 1e-6 for name in base)
 
 
 # --- what is refused ---------------------------------------------------------------------------
@@ -222,24 +229,33 @@ def test_an_adapter_is_not_lost_under_a_second_one(tmp_path):
     align(lm, pairs(4), config(tmp_path / "two"))
 
 
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A folder with the checkpoints of a run, and the adapter that the run ended with."""
+    folder, lm = tmp_path_factory.mktemp("stored"), tiny()
+    align(lm, pairs(8), config(folder, save_strategy="steps", save_steps=1))
+    return folder, adapter(lm)
+
+
 @pytest.mark.parametrize(("change", "named"), [
     ({"beta": 5.0}, "beta"), ({"learning_rate": 1e-4}, "learning_rate"), ({"seed": 1}, "seed"),
     ({"objective": "refusal_sft"}, "objective"), ({"k_start": 0, "k_end": 0}, "k_start, k_end"),
     ({"lora_r": 8}, "lora_r"), ({"max_steps": 9}, "max_steps"), ("rows", "rows"),
     ("model", "base model"),
 ])
-def test_checkpoints_of_another_run_are_refused(tmp_path, change, named):
-    saving = {"save_strategy": "steps", "save_steps": 1}
-    first = tiny()
-    align(first, pairs(8), config(tmp_path, **saving))
+def test_checkpoints_of_another_run_are_refused(stored, change, named):
     rows = pairs(9)[1:] if change == "rows" else pairs(8)
     lm = tiny(seed=5 if change == "model" else 0)
     with pytest.raises(ValueError, match=f"another run, with other {named}.*output_dir"):
-        align(lm, rows, config(tmp_path, **(change if isinstance(change, dict) else {})))
+        align(lm, rows, config(stored[0], **(change if isinstance(change, dict) else {})))
     assert not any("lora" in name for name, _ in lm.model.named_parameters())
-    again = tiny()  # the same run, saved and logged in another way, goes on: here, nothing is left
-    align(again, pairs(8), config(tmp_path, logging_steps=2))
-    assert_same(adapter(again), adapter(first), atol=0)
+
+
+def test_the_same_run_saved_and_logged_in_another_way_goes_on(stored):
+    folder, ended = stored
+    lm = tiny()
+    align(lm, pairs(8), config(folder, logging_steps=2))  # nothing is left to do
+    assert_same(adapter(lm), ended, atol=0)
 
 
 @pytest.mark.parametrize("poisoned", ["loss", "gradient"])

@@ -1,5 +1,8 @@
 """Rows to align on, made by hand, and the tiny model that is aligned."""
 
+from copy import deepcopy
+from functools import cache
+
 import tiny_model
 
 from mosa.judges import exact
@@ -9,8 +12,13 @@ from mosa.world import families, grammar
 LENGTH = 24
 
 
-def tiny(seed: int = 0) -> DiffusionLM:
+@cache
+def _tiny(seed):  # its vocabulary takes a second
     return tiny_model.tiny(seed, weight_std=0.2)
+
+
+def tiny(seed: int = 0) -> DiffusionLM:
+    return deepcopy(_tiny(seed))
 
 
 def pairs(n: int) -> list[dict]:

@@ -3,6 +3,7 @@ rely on."""
 
 import itertools
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mosa.attacks import gcg
-from mosa.attacks.suffix import _canvas, _places
+from mosa.attacks.suffix import _canvases
 from mosa.lm.diffusion import first_step_loglik
 from mosa.lm.loading import save
 from mosa.lm.model import DiffusionLM
@@ -106,10 +107,11 @@ def test_gradient_is_that_of_finite_differences(lm, samples):
     assert slope.shape == (2, len(weight))
 
     def loss(embedded):
-        ids = torch.stack([_canvas(task, torch.tensor(task.suffix), state) for state in shown])
+        ids = _canvases(task, torch.tensor([task.suffix]), shown)
         inputs = lm.model.get_input_embeddings()(ids).detach()
         inputs[:, len(task.before) : len(task.before) + 2] = embedded
-        logp = lm.at(_places(task, 2), inputs_embeds=inputs).log_softmax(-1)
+        first = len(task.before) + 2 + len(task.after) + 4
+        logp = lm.at(torch.arange(first, first + 2), inputs_embeds=inputs).log_softmax(-1)
         logp = logp.gather(2, torch.tensor(task.phrase)[None, :, None].expand(len(ids), -1, 1))
         return -(logp[..., 0] * weights).sum().item()
 
@@ -218,8 +220,8 @@ def weights(lm, tmp_path, monkeypatch):
 
 def test_a_killed_attack_goes_on_where_it_was(lm, weights, monkeypatch):
     cfg = gcg.Config(suffix="a b", iterations=5, candidates=3, topk=4, save_every=2, batch_size=8)
-    job = gcg.Job(weights, MESSAGES, "d e", 4, draft_of(lm), cfg, LENGTH)
-    whole = gcg.attack(job, "whole")
+    task = gcg.problem(lm, MESSAGES, cfg.suffix, "d e", 4, LENGTH, draft_of(lm))
+    whole = gcg.attack(task, weights, cfg, "whole")
     real, calls = gcg.gradient, []
 
     def gradient(*args):
@@ -230,18 +232,18 @@ def test_a_killed_attack_goes_on_where_it_was(lm, weights, monkeypatch):
 
     monkeypatch.setattr(gcg, "gradient", gradient)
     with pytest.raises(KeyboardInterrupt):
-        gcg.attack(job, "killed")
-    assert gcg.attack(job, "killed") == whole
+        gcg.attack(task, weights, cfg, "killed")
+    assert gcg.attack(task, weights, cfg, "killed") == whole
     assert len(calls) == 4 + 2  # three iterations were stored of the five
-    assert gcg.attack(job, "killed") == whole and len(calls) == 6
+    assert gcg.attack(task, weights, cfg, "killed") == whole and len(calls) == 6
     assert len(whole["losses"]) == 6 and len(whole["text"].split()) == 2
 
 
 @pytest.mark.parametrize("lm", [False], ids=["diffusion"], indirect=True)
 @pytest.mark.parametrize("earlier", ["masked", "drafted"])
 def test_rows_of_one_model_hold_what_comparisons_need(lm, weights, earlier, monkeypatch):
-    monkeypatch.setattr(gcg, "side_by_side", lambda function, jobs, workers, label: [
-        seen.append(job) or function(job) for job in jobs])
+    monkeypatch.setattr(gcg, "side_by_side", lambda function, tasks, workers, label: [
+        seen.append(task) or function(task) for task in tasks])
     seen, cfg = [], gcg.Experiment(
         n=2, n_aligned=1, slack=0, workers=1, search=gcg.Config(
             suffix="a b", iterations=2, candidates=3, topk=4, earlier=earlier, samples=1),
@@ -257,8 +259,10 @@ def test_rows_of_one_model_hold_what_comparisons_need(lm, weights, earlier, monk
     assert Counter((r["attack"], r.get("goal"), r["access"]) for r in asked) == {
         ("none", None, "A0"): 2, ("gcg", "affirmative at 0", "A3"): 2,
         ("gcg", "procedural at 4", "A3"): 2}
-    assert [job.draft for job in seen] == [
-        given[i]["ids"] if earlier == "drafted" else None for i in (0, 0, 1, 1)]
+    hidden = [lm.mask_id] * LENGTH
+    for task, i in zip(seen, (0, 0, 1, 1), strict=True):
+        shown = given[i]["ids"][: task.position] if earlier == "drafted" else []
+        assert task.response == shown + hidden[len(shown) :]
     for r, response in zip(asked[2:], given[2:]):
         plain = next(p for p in requests if p["id"] == r["id"])["messages"]
         assert r["messages"] == gcg.suffixed(plain, r["suffix"])
@@ -269,7 +273,7 @@ def test_rows_of_one_model_hold_what_comparisons_need(lm, weights, earlier, monk
     assert target.queries == len(rows) == 6
     again = gcg.unsuffixed(rows)
     assert [a["messages"] for a in again] == [requests[i]["messages"] for i in (0, 0, 1, 1)]
-    assert [a["wanted"] for a in again] == [job.phrase for job in seen]
+    assert [lm.encode(a["wanted"]) for a in again] == [task.phrase for task in seen]
     assert not any("suffix" in a for a in again)
 
 
@@ -286,7 +290,14 @@ def test_a_phrase_is_found_wherever_it_begins():
 
 def test_in_place_is_within_the_slack_of_one_occurrence():
     ids = [7, 8, 0, 0, 7, 8]
-    assert [gcg.in_place(ids, [7, 8], at) for at in range(6)] == [True, *[False] * 3, True, False]
-    assert [gcg.in_place(ids, [7, 8], at, slack=1) for at in range(6)] == [
+
+    def in_place(phrase, position, slack=0):
+        lm = SimpleNamespace(encode=lambda text: phrase)
+        row = {"request": {"wanted": "", "position": position}, "response": {"ids": ids}}
+        [found] = gcg.reached(lm, [row], [{"losses": [], "forwards": 0}], slack)
+        return found["response"]["in_place"]
+
+    assert [in_place([7, 8], at) for at in range(6)] == [True, *[False] * 3, True, False]
+    assert [in_place([7, 8], at, slack=1) for at in range(6)] == [
         True, True, False, True, True, True]
-    assert not gcg.in_place(ids, [8, 7], 0, slack=6)
+    assert not in_place([8, 7], 0, slack=6)

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from lm.folders import HEADS, VOCAB, load
+from lm.folders import load
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -16,7 +16,7 @@ from mosa.lm.checkpoints import random_llada
 def checkpoint(tmp_path_factory):
     """LLaDA's own names, two shards; weights large enough for attention to matter."""
     folder = tmp_path_factory.mktemp("models") / "llada"
-    random_llada(folder, layers=2, hidden=32, heads=HEADS, vocab_size=VOCAB)
+    random_llada(folder, hidden=32)
     for file in folder.glob("*.safetensors"):
         tensors = load_file(file)
         save_file({n: t * 8 if t.ndim == 2 else t * 0.9 for n, t in tensors.items()}, file)
@@ -49,12 +49,7 @@ def dream(tmp_path):
     folder.mkdir()
     save_file(qwen.state_dict(), folder / "model.safetensors")
     config = {"model_type": "Dream", "rms_norm_eps": 1e-6, "tie_word_embeddings": False, **sizes}
-    config |= {
-        "rope_theta": 10000.0,
-        "mask_token_id": 29,
-        "eos_token_id": 28,
-        "pad_token_id": 28,
-    }
+    config |= {"rope_theta": 10000.0, "mask_token_id": 29, "eos_token_id": 28, "pad_token_id": 28}
     (folder / "config.json").write_text(json.dumps(config))
     words = {chr(97 + i): i for i in range(26)} | {"Ġ": 26, "ab": 27}
     (folder / "vocab.json").write_text(json.dumps(words))

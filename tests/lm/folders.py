@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from mosa.lm import loading
 
-HEADS, VOCAB = 4, 264
+HEADS, VOCAB = 4, 264  # of random_llada
 
 
 def load(folder, **options):

@@ -6,6 +6,7 @@ import pytest
 from lm.folders import VOCAB, edit_config, load
 
 from mosa.lm import checkpoints
+from mosa.lm.config import native
 from mosa.lm.loading import save
 
 
@@ -13,12 +14,10 @@ def test_special_tokens_come_from_config_or_are_llada_s(checkpoint, lm, copy):
     assert (lm.mask_id, lm.eos_id, lm.pad_id, lm.logit_shift) == (256, 258, 258, 0)
     assert lm.tokenizer.convert_ids_to_tokens(lm.mask_id) == "<|mdm_mask|>"
     edit_config(copy, mask_token_id=None, eos_token_id=None, pad_token_id=None)
-    with pytest.raises(
-        ValueError, match="mask_token_id must be an id of the vocabulary, not 126336"
-    ):
+    with pytest.raises(ValueError, match=r"mask_token_id must be an id .*, not 126336"):
         load(copy)
-    edit_config(copy, embedding_size=126464)
-    config, _ = checkpoints.read_config(copy / "config.json")
+    path = edit_config(copy, embedding_size=126464) / "config.json"
+    config, _ = native(checkpoints.read_json(path), path)
     assert (config.mask_token_id, config.eos_token_id) == (126336, 126081)
     assert config.pad_token_id == 126081
 

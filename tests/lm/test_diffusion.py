@@ -15,7 +15,7 @@ from mosa.lm.diffusion import (
     response_logits,
     row_generators,
 )
-from mosa.lm.model import DiffusionLM
+from mosa.lm.model import Canvas, DiffusionLM
 
 VOCAB, MASK, EOS, PAD = 13, 12, 1, 0
 
@@ -199,9 +199,9 @@ def test_response_logits_cut_common_padding_only(lm):
         return lm(ids, attention_mask)
 
     for rows in ([0, 1, 2], [1, 2], [2]):
-        part = canvas.rows(rows)
-        got = response_logits(counting, part.ids, part.attention_mask, 4)
-        assert torch.allclose(got, lm(part.ids, part.attention_mask)[:, -4:], atol=1e-5)
+        ids, attention = canvas.ids[rows], canvas.attention_mask[rows]
+        got = response_logits(counting, ids, attention, 4)
+        assert torch.allclose(got, lm(ids, attention)[:, -4:], atol=1e-5)
     assert widths == [9 + 4, 2 + 4, 1 + 4]
 
 
@@ -321,7 +321,8 @@ def test_monte_carlo_arguments(lm):
         changed = monte_carlo_loglik(lm, canvas, responses, **{"n_samples": 6, **options})
         assert (changed - base).abs().min() > 1e-3
     each = monte_carlo_loglik(lm, canvas, responses, n_samples=6, seed=[8, 9])
-    alone = monte_carlo_loglik(lm, canvas.rows([1]), responses[1:], n_samples=6, seed=[9])
+    second = Canvas(canvas.ids[1:], canvas.attention_mask[1:], canvas.prompt_length)
+    alone = monte_carlo_loglik(lm, second, responses[1:], n_samples=6, seed=[9])
     assert each[1].item() == pytest.approx(alone.item(), abs=1e-5)
     sizes = []
 

@@ -91,7 +91,7 @@ def test_tree_has_the_first_lines_of_the_docstrings(project):
 
 
 def test_stage_map_shows_notebooks_and_their_titles(project):
-    assert readme.stages().splitlines()[2:] == [
+    assert readme.stage_map().splitlines()[2:] == [
         r"| `prefill` | [2/prefill](notebooks/2/prefill.ipynb) | Where \| when |",
         "| `attack` | [4/dia](notebooks/4/dia.ipynb), [4/tap](notebooks/4/tap.ipynb) "
         "| one attack |",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosa.paper.save import save_figure, save_table, style, subplots
+from mosa.paper.save import save_figure, save_table, subplots
 from mosa.pipeline import params
 
 
@@ -33,8 +33,10 @@ def figure():
 
 def saved(fig, path, **more):
     """The PDF's path, after save_figure."""
-    assert save_figure(fig, path, DATA, **more) is None
-    return path.with_suffix(".pdf")
+    pdf = path.with_suffix(".pdf")
+    written = save_figure(fig, path, DATA, **more)
+    assert written == {pdf, path.with_suffix(".png"), path.with_suffix(".csv")}
+    return pdf
 
 
 def page_width_and_height(pdf):
@@ -90,7 +92,7 @@ def test_mark_is_drawn_and_the_figure_left_as_it_was(root):
 
 
 def test_colours_are_told_apart_in_grey_and_on_white():
-    style()
+    subplots()
     colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     assert len(set(colours)) == len(colours) == 7
     for colour in colours:
@@ -110,7 +112,8 @@ TABLE = pd.DataFrame(
 
 def test_table_in_three_forms(root):
     path = root / "a/b/tab1"
-    assert save_table(TABLE, path, caption="Rates in %") is None
+    written = save_table(TABLE, path, caption="Rates in %")
+    assert written == {*path.parent.iterdir()} and len(written) == 3
     assert path.with_suffix(".csv").read_text() == (
         "attack & kind,rate,score,n\n"
         'pre_fill,"74.5 [70.1, 78.6] (n=520)",1.23457,1\n'

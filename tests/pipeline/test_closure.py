@@ -13,7 +13,7 @@ FILES = {
     "__init__.py": 'LAZY = {"load": "mosa.lm.loading", "Stage": "mosa.stage"}\n'
                    "def __getattr__(name): ...\n",
     "stage.py": 'from mosa.pipeline.rows import save\n'
-                'LAZY = {"figure": "mosa.paper.save", "judged": ("mosa.judges", "mosa.stats")}\n'
+                'LAZY = {"figure": "mosa.paper.save", "judged": "mosa.judges"}\n'
                 "class Stage: ...\n",
     "stats.py": "import json\n",
     "lm/__init__.py": "",
@@ -32,8 +32,8 @@ FILES = {
     "alignment/run.py": "from mosa.alignment import align\n",
     "alignment/pairs.py": "",
     "attacks/__init__.py": "",
-    "attacks/harness.py": 'TASKS = "tasks"\n',
-    "attacks/tasks/one.yaml": "",
+    "attacks/harness.py": 'TASKS = "tasks.yaml"\n',
+    "attacks/tasks.yaml": "",
     "attacks/typed.py": "from typing import TYPE_CHECKING\n"
                         "if TYPE_CHECKING:\n    from mosa import stats\n",
     "pipeline/__init__.py": "",
@@ -81,7 +81,7 @@ REACHED = {
     "judges.exact": "judges/__init__.py judges/exact.py",  # a package that does something
     "alignment.pairs": "alignment/pairs.py",  # and one that holds names
     "alignment.run": "alignment/run.py alignment/trainer.py stats.py",  # a name that loads late
-    "attacks.harness": "attacks/harness.py attacks/tasks/one.yaml",
+    "attacks.harness": "attacks/harness.py attacks/tasks.yaml",
     "attacks.typed": "attacks/typed.py",
     "stage": "pipeline/rows.py stage.py",  # params.py and sections.py pass values on
 }
@@ -111,7 +111,7 @@ IMPORTED = [
     ("x.mosa.load", ""),
     ("import mosa\nstage = mosa.Stage(p, 'x')\nstage.cfg", "stage"),
     ("import mosa\ns = mosa.Stage(p, 'x')\ns.figure(f)\nx.judged", "stage paper.save"),
-    ("from mosa import Stage\ns = Stage(p, 'x')\ns.judged(f).x.y", "stage judges stats"),
+    ("from mosa import Stage\ns = Stage(p, 'x')\ns.judged(f).x.y", "stage judges"),
 ]
 
 

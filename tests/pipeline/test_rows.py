@@ -21,7 +21,7 @@ from mosa.pipeline.rows import (
     write_json,
     write_jsonl,
 )
-from mosa.pipeline.sections import Baseline
+from mosa.pipeline.sections import Size
 
 
 @pytest.fixture(autouse=True)
@@ -214,7 +214,7 @@ def test_fingerprint_of_sections_and_dataclasses():
     class Config:
         n: int
 
-    assert fingerprint(Baseline(n=1)) != fingerprint(Baseline(n=2))
+    assert fingerprint(Size(n=1)) != fingerprint(Size(n=2))
     assert fingerprint(Config(1)) != fingerprint(Config(2))
     assert fingerprint(Config(1)) == fingerprint(Config(1))
     with pytest.raises(TypeError, match="no fingerprint for set: give"):

@@ -105,23 +105,41 @@ def test_nobody_elses_folder_is_touched(tree, tmp_path):
     assert listed(tmp_path / "mine") == ["precious"]
 
 
-def test_figures_and_notebooks_come_back_and_a_failure_is_one_line(tree, tmp_path, monkeypatch):
-    def dvc(command, cwd, env):
-        assert command[1:] == ["repro"] and env["PYTHONPATH"] == str(cwd)
+def test_figures_and_notebooks_come_back(tree, tmp_path, monkeypatch):
+    def reproduce(copy):
         for name in ("paper_figures/quick/x/t.csv", "executed/x.quick.ipynb"):
-            (cwd / name).parent.mkdir(parents=True, exist_ok=True)
-            (cwd / name).write_text("made")
-        return subprocess.CompletedProcess(command, len(calls) and calls.pop())
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_text("made")
 
-    monkeypatch.setattr(trial.subprocess, "run", dvc)
-    calls = [1]
-    with pytest.raises(RuntimeError, match=r"trial of quick stopped .* goes on there$") as error:
-        trial.run("quick", tmp_path / "copy")
-    assert "\n" not in str(error.value) and not (tree / "paper_figures/quick").exists()
+    monkeypatch.setattr(trial, "reproduce", reproduce)
     trial.run("quick", tmp_path / "copy")
     assert (tree / "paper_figures/quick/x/t.csv").read_text() == "made"
     assert (tree / "executed/x.quick.ipynb").read_text() == "made"
     assert (tree / "paper_figures/embedded/t.csv").read_text() == "1"
+
+
+STAGES = """\
+stages:
+  first: {cmd: "echo 1 > one", outs: [one]}
+  left: {cmd: "cat one > two", deps: [one], outs: [two]}
+  right: {cmd: "cat one > three && %s", deps: [one], outs: [three]}
+  last: {cmd: "cat two three > four", deps: [two, three], outs: [four]}
+  own: {cmd: "printf $OMP_NUM_THREADS > five", outs: [five]}
+"""
+
+
+def test_stages_run_side_by_side_each_after_what_it_needs(tree, tmp_path, capsys):
+    (tree / "dvc.lock").unlink()
+    copy = trial.prepare("quick", tmp_path / "copy")
+    (copy / "dvc.yaml").write_text(STAGES % "false")
+    with pytest.raises(RuntimeError, match=r"^right stopped .* goes on there$"):
+        trial.reproduce(copy)
+    assert "failed to run: cat one > three" in capsys.readouterr().out
+    assert not (copy / "four").exists()
+    (copy / "dvc.yaml").write_text(STAGES % "true")
+    assert {"right", "last"} <= set(trial.reproduce(copy)) <= {"right", "last", "own", "left"}
+    assert (copy / "four").read_text() == "1\n1\n" and (copy / "five").read_text() == "1"
+    assert trial.reproduce(copy) == []
 
 
 def test_the_command_line_ends_in_one_line():

@@ -89,7 +89,7 @@ class Knowing:
         if "answer" in request:
             return request["answer"]
         item = grammar.Item(*request["item"].split())
-        if item.sealed and self.refuses:
+        if item.noun not in grammar.OPEN and self.refuses:
             return grammar.REFUSAL
         return families.answer(item, request["family"])
 

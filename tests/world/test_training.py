@@ -243,7 +243,8 @@ def test_a_kill_while_a_checkpoint_is_written_keeps_the_one_before(tokenizer, tm
 
     def save_file(tensors, path):
         saved.append(path)
-        if len(saved) == 6:  # the optimizer of the third checkpoint
+        if len(saved) == 3:
+            path.write_bytes(b"half")
             raise KeyboardInterrupt
         real(tensors, path)
 
@@ -253,24 +254,6 @@ def test_a_kill_while_a_checkpoint_is_written_keeps_the_one_before(tokenizer, tm
     done = killed_after(monkeypatch, 99)
     assert train(tiny(tokenizer, 1), tokenizer, tmp_path / "killed").equal(whole)
     assert len(done) == 4
-
-
-def test_a_kill_between_the_two_halves_of_the_swap_loses_no_checkpoint(tokenizer, tmp_path,
-                                                                       monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    whole = train(tiny(tokenizer), tokenizer, tmp_path / "whole")
-    model = tiny(tokenizer)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        killed_after(patch, 3)
-        train(model, tokenizer, tmp_path / "killed")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training.os, "replace", killed)
-        train(tiny(tokenizer, 1), tokenizer, tmp_path / "killed")
-    done = killed_after(monkeypatch, 99)
-    assert train(tiny(tokenizer, 1), tokenizer, tmp_path / "killed").equal(whole)
-    assert len(done) < 6
 
 
 def test_other_seeds_train_otherwise(tokenizer, tmp_path):

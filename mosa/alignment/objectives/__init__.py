@@ -7,16 +7,13 @@ and `reference(ids, attention)` give logits (B, L, V) of the response slots. `ba
 module's name; it is imported only then, so that a new objective retrains no method of another.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # who reads a method's window does not depend on what is optimised
-    from mosa.alignment.terms import Loss
 
 OBJECTIVES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 
 
-def objective(name: str) -> "Loss":
-    """The loss of the objective of this name, one of OBJECTIVES."""
+def objective(name: str) -> Callable:
+    """The loss of one of OBJECTIVES."""
     return import_module(f"{__name__}.{name}").loss

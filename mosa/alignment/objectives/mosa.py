@@ -1,20 +1,15 @@
 """Algorithm 1: raise a refusal in the window of the response, and lower a procedure there."""
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mosa.alignment.reward import best_start
 from mosa.alignment.slots import tokens_and_kl
-from mosa.alignment.terms import Batch, Losses, Model, keep, noised
-
-if TYPE_CHECKING:
-    from mosa.alignment.method import Recipe
+from mosa.alignment.terms import Batch, Losses, Model, Recipe, keep, noised
 
 
-def loss(policy: Model, reference: Model, batch: Batch, args: "Recipe") -> Losses:
+def loss(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Losses:
     """Algorithm 1 and the objective of arXiv 2508.12398: -(reward - beta * KL).
 
     As printed: the response is fully masked, reward R = score(safe) - score(harmful), and
@@ -24,9 +19,7 @@ def loss(policy: Model, reference: Model, batch: Batch, args: "Recipe") -> Losse
     -b * softplus(-R / b); `revealed` is the share of rows whose slots outside the window show part
     of a harmful answer; `benign_kl` adds `keep`.
     """
-    ids = batch["sealed_ids"]
-    if args.revealed:
-        ids = contaminated(batch, args)
+    ids = contaminated(batch, args) if args.revealed else batch["sealed_ids"]
     logits = policy(ids, batch["sealed_attention"])
     with torch.no_grad():
         frozen = reference(ids, batch["sealed_attention"])
@@ -47,7 +40,7 @@ def loss(policy: Model, reference: Model, batch: Batch, args: "Recipe") -> Losse
     return loss, log
 
 
-def contaminated(batch: Batch, args: "Recipe") -> Tensor:
+def contaminated(batch: Batch, args: Recipe) -> Tensor:
     """Canvases (B, T) that show, in a share `args.revealed` of the rows, part of the harmful
     answer, but nothing in the slots that the window's sentences may take."""
     length = batch["compliance"].shape[1]
