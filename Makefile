@@ -16,7 +16,7 @@ run: .venv/done
 quick: .venv/done   # every stage with a few rows, in a copy of this tree: .scratch/trial-quick
 	python -m mosa.pipeline.trial quick
 
-test: .venv/done   # the tests that run the pipeline on one core, all others on a second
+test: .venv/done
 	pytest -n 2 --dist loadgroup
 
 lab: .venv/done

@@ -13,12 +13,15 @@ A stage has one name: of its notebook, its section of params.yaml and its two fo
 import json
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mosa.pipeline import params
 from mosa.pipeline.params import need
 from mosa.pipeline.rows import done, read_jsonl, rounded, write_json, write_jsonl
 from mosa.pipeline.sections import SCHEMAS, Judge, Sampler
+
+if TYPE_CHECKING:
+    from mosa.target import Target
 
 # What each of these reaches is imported when it is used, so that a stage that draws nothing does
 # not depend on how things are drawn; mosa.pipeline.notebooks reads this table.
@@ -94,19 +97,19 @@ class Stage:
     # --- models and judges -----------------------------------------------------------------
 
     @property
-    def original(self):
+    def original(self) -> "Target":
         """The Target that the profile measures, before any alignment."""
         return self._lazy("original")(self.profile, self.key)
 
-    def targets(self, names: list[str]) -> list:
+    def targets(self, names: list[str]) -> "list[Target]":
         """Targets by name, as the stage `models` wrote them; aligned ones of `models.seed`."""
         return self._lazy("targets")(names, self.profile, self.section("models").seed, self.key)
 
-    def every_seed(self, name: str) -> list:
+    def every_seed(self, name: str) -> "list[Target]":
         """The Targets of one model: one for each training seed, or one in all."""
         return self._lazy("every_seed")(name, self.profile, self.key)
 
-    def base(self, name: str):
+    def base(self, name: str) -> "Target":
         """The Target of another base model: a folder of models/, or a name on the hub."""
         return self._lazy("base")(name, self.section("target").dtype, self.key)
 

@@ -1,7 +1,11 @@
 """One thread: these tensors are tiny, and a second thread only waits."""
 
+import os
+import shutil
+
 import pytest
 import torch
+from filelock import FileLock
 from running import edit
 
 from mosa.pipeline import trial
@@ -10,10 +14,22 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def quick(tmp_path_factory):
-    """A copy of the tree in which the profile `quick` has run, with its search: one for all."""
-    copy = trial.prepare("quick", tmp_path_factory.mktemp("quick") / "copy")
-    edit(copy, "\nsearches: []", "\nsearches: [quick]")
-    ran = trial.reproduce(copy)
-    assert {"code", "data@quick", "align@quick-mosa", "index@quick"} <= ran
-    return copy
+def run_of_quick(tmp_path_factory):
+    """A copy of the tree in which the profile `quick` has run, with its search: one run for all
+    processes."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "run_of_quick"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "ran").exists():
+            trial.prepare("quick", folder)
+            edit(folder, "\nsearches: []", "\nsearches: [quick]")
+            ran = trial.reproduce(folder)
+            assert {"code", "data@quick", "align@quick-mosa", "index@quick"} <= {*ran}
+            (folder / "ran").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quick(run_of_quick, tmp_path_factory):
+    """A copy of it, for tests that change it."""
+    return shutil.copytree(run_of_quick, tmp_path_factory.mktemp("quick") / "copy")

@@ -14,7 +14,7 @@ from running import edit, how, repro, rows
 
 from mosa.pipeline import params, trial
 
-pytestmark = pytest.mark.xdist_group("pipeline")  # one process: they share one run
+pytestmark = pytest.mark.xdist_group("end_to_end")  # one process: they share one copy
 
 STRAY = {  # what a Mac, an editor and a colleague leave in notebooks/
     "1_setting/._data.ipynb": "    Mac OS X        ", "Untitled.ipynb": "",

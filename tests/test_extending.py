@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from running import edit, repro, rows
 
-pytestmark = pytest.mark.xdist_group("pipeline")  # one process: they share one run
+pytestmark = pytest.mark.xdist_group("extending")  # one process: they share one copy
 
 OBJECTIVE = '''"""A defence for a test: cross-entropy of the refusal, half as strong."""
 
@@ -99,24 +99,7 @@ def of_others(stages, names=()):
 
 
 @pytest.fixture(scope="module")
-def restore(quick):
-    """Puts every file that a test touches back as it was; called, it does so at once."""
-    files = [quick / name for name in (
-        "params.yaml", "mosa/alignment/objectives/half.py", "mosa/attacks/polite.py",
-        "notebooks/4_attacks/polite.ipynb", "mosa/judges/verdict.py", "mosa/judges/exact.py")]
-    before = {path: path.read_text() if path.exists() else None for path in files}
-
-    def back():
-        for path, text in before.items():
-            path.unlink(missing_ok=True) if text is None else path.write_text(text)
-        repro(quick, "code")
-
-    yield back
-    back()
-
-
-@pytest.fixture(scope="module")
-def extended(quick, restore):
+def extended(quick):
     """The copy with a model, a defence and an attack more: the stages that made them ran."""
     for add in (a_model, a_defence, an_attack):
         add(quick)
@@ -125,8 +108,7 @@ def extended(quick, restore):
     assert ran == {"code", "align@quick-half", "models@quick", "measure@quick-embedded-2",
                    "measure@quick-half", "attack@quick-embedded-2-polite",
                    "attack@quick-half-polite"}
-    yield quick
-    restore()
+    return quick
 
 
 def test_a_model_is_one_name(extended):
@@ -163,8 +145,7 @@ def test_the_attacks_table_has_a_row_a_model(extended):
     assert table.model.tolist() == ["half", "embedded-2"] and set(table.access) == {"A0"}
 
 
-def test_a_metric_is_a_key_of_the_verdict_and_a_judge_that_gives_it(quick, restore):
-    restore()
+def test_a_metric_is_a_key_of_the_verdict_and_a_judge_that_gives_it(quick):
     a_metric(quick)
     repro(quick, "baseline@quick")
     table = pd.read_csv(quick / "paper_figures/quick/baseline/baseline.csv")

@@ -9,7 +9,8 @@ class Verdict(TypedDict):
     """What a judge says of one response. Word salad is neither refusal nor success.
 
     A new metric is one key here and its value in the judges that can give it. If some cannot,
-    declare it `NotRequired[bool]`: it is then absent from their verdicts and their tables.
+    declare it `NotRequired[bool]`: the tables of every flag leave it out, and the notebook whose
+    judge gives it names it.
     """
 
     score: int  # 1 to 5
@@ -22,4 +23,5 @@ class Verdict(TypedDict):
 
 
 # The keys whose rates tables show, in the order of their columns.
-FLAGS = [name for name, kind in get_type_hints(Verdict).items() if kind is bool]
+FLAGS = [name for name, kind in get_type_hints(Verdict, include_extras=True).items()
+         if kind is bool]

@@ -8,6 +8,7 @@ without suffix, relative to the project's root; a missing folder is made.
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -26,7 +27,7 @@ _LATEX = str.maketrans({
 })
 
 
-def subplots(*args, **kwargs) -> tuple:
+def subplots(*args: Any, **kwargs: Any) -> tuple:
     """plt.subplots in the project's style: a figure and its panels. The backend stays as it is."""
     plt.style.use(STYLE)
     return plt.subplots(*args, **kwargs)

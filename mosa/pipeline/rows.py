@@ -59,8 +59,9 @@ def resumable_map(function: Callable[[Any], list[dict]], chunks: Sequence[Any], 
         rows, n = sum(finished, []), len(finished)
         if n:
             print(f"{label}: {n} of {len(chunks)} already done")
-        # mininterval: every refresh is a line of the executed notebook
-        progress = tqdm(total=len(chunks), initial=n, desc=label, mininterval=10, file=sys.stderr)
+        # every refresh is a line of the executed notebook; what takes less than `delay` has none
+        progress = tqdm(total=len(chunks), initial=n, desc=label, mininterval=10, delay=10,
+                        file=sys.stderr)
         with progress, ThreadPoolExecutor(workers) as pool:
             futures = [pool.submit(function, chunk) for chunk in chunks[n:]]
             try:

@@ -26,7 +26,7 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], workers: int,
     `function` must be importable (defined in a module, not in a notebook), jobs and results
     picklable. A job should keep what it has finished in .scratch/: the first error stops the rest.
     """
-    bar = tqdm(total=len(jobs), desc=label, mininterval=10, file=sys.stderr)
+    bar = tqdm(total=len(jobs), desc=label, mininterval=10, delay=10, file=sys.stderr)
     if workers == 1:
         threads, found = torch.get_num_threads(), []
         torch.set_num_threads(1)
