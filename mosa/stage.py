@@ -75,7 +75,11 @@ class Stage:
             rows = [r for r in rows if r["role"] == key]
         if role == "primary":
             rows = [r for r in rows if r["set"] == rows[0]["set"]]
-        return [r for r in rows if family in (None, r["family"])][:n]
+        rows = [r for r in rows if family in (None, r["family"])]
+        if n is not None and n > len(rows):
+            raise ValueError(f"params.yaml: {self.profile}.{self.name}: asks for {n} requests of "
+                             f"{len(rows)}: lower its n, or raise those of {self.profile}.data")
+        return rows[:n]
 
     def questions(self) -> list[dict]:
         """The utility questions of the stage `data` (id, task, question, answer)."""

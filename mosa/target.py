@@ -92,6 +92,10 @@ class Target:
             some = [requests[i] for i in chunk]
             prefill = [{int(k): v for k, v in r.get("prefill", {}).items()} for r in some]
             canvas = lm.canvas([r["messages"] for r in some], sampler.length, prefill)
+            padding = (canvas.ids == lm.pad_id).logical_and(canvas.attention_mask)
+            if lm.pad_id != lm.eos_id and padding.any():  # the world's unknown word
+                raise ValueError(f"request {some[padding.any(1).tolist().index(True)]['id']}: a "
+                                 "word of its messages or prefill is not in the vocabulary")
             out = denoise(lm, canvas, seed=[seed + i for i in chunk], **settings)
             written = zip(out.ids.tolist(), out.texts, out.reveal_step.tolist(),
                           out.forwards.tolist(), strict=True)
@@ -101,7 +105,8 @@ class Target:
                 for i, r, (ids, text, steps, forwards) in zip(chunk, some, written, strict=True)]
 
         stage = "/".join(filter(None, [self.stage, self.name, str(self.trained or 0), part]))
-        key = fingerprint(requests, seed, who, code("mosa.target"))
+        files = sorted((params.ROOT / self.weights.folder).glob("*.j*"))  # config, tokenizer
+        key = fingerprint(requests, seed, who, self.weights, *files, code("mosa.target"))
         try:
             rows = resumable_map(decode, chunks, stage, key, stage, threads)
         finally:
@@ -147,12 +152,16 @@ def base(name: str, dtype: str, stage: str = "targets") -> Target:
     return Target(name.rsplit("/")[-1], Weights(known, folder, dtype), None, stage)
 
 
-def prepare(cfg: TargetSection) -> dict:
+def prepare(cfg: TargetSection, results: str) -> dict:
     """The card of the model that a section `target` names: its folder, dtype and weights' hash.
 
-    `random_layers` first writes a model of LLaDA's own layout with random weights there.
+    `random_layers` first writes a model of LLaDA's own layout with random weights there. Raises
+    ValueError where that is not the folder `checkpoint` of `results`, the stage's own.
     """
     if cfg.random_layers:
+        if cfg.model != f"{results}/checkpoint":
+            raise ValueError(f"target.model: random weights are written to {results}/checkpoint "
+                             f"alone, not over {cfg.model}")
         checkpoints.random_llada(params.ROOT / cfg.model, layers=cfg.random_layers)
     folder = params.ROOT / cfg.model
     files = sorted(folder.glob("*.safetensors"))

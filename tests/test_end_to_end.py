@@ -111,7 +111,7 @@ def test_one_attack_more_runs_itself_alone(unchanged):
     edit(unchanged, "\nquick:", "\nquick:\n  any: {n: 1}\n  # ")
     repro(unchanged, "code")
     would = repro(unchanged, "--dry")
-    attacks = {f"attack@quick-{model}-any" for model in ("original", "initial", "mosa")}
+    attacks = {f"attack@quick-any-{model}" for model in ("original", "initial", "mosa")}
     assert attacks <= would
     assert {name.partition("@")[0] for name in would - attacks} <= {"tables", "index"}
 

@@ -41,7 +41,7 @@ import mosa
 from mosa import stats
 from mosa.attacks import polite
 
-stage = mosa.Stage(profile, "attack", model, "polite")
+stage = mosa.Stage(profile, "attack", "polite", model)
 [target] = stage.targets([model])
 config = stage.section("polite", polite.Config)
 rows = polite.run(target, stage.requests("primary", n=2), config, stage.sampler)
@@ -80,13 +80,14 @@ def an_attack(copy):
 
 
 def a_metric(copy):
-    for file, last, new in [
-            ("verdict", "    truncated: bool", "    long: bool  # over a hundred words\n"),
-            ("exact", '"truncated": ', '"long": len(text.split()) > 100,\n        ')]:
+    for file, old, new in [
+            ("verdict", "import TypedDict", "import NotRequired, TypedDict"),
+            ("verdict", "    truncated: bool", "    long: NotRequired[bool]\n    truncated: bool"),
+            ("exact", '"truncated": ', '"long": len(text.split()) > 100,\n        "truncated": ')]:
         path = copy / f"mosa/judges/{file}.py"
         text = path.read_text()
-        assert text.count(last) == 1
-        path.write_text(text.replace(last, new + last))
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
 
 
 ONE_MODEL = ("align", "measure", "tasks", "gcg", "attack")  # stages that train or measure one
@@ -104,10 +105,10 @@ def extended(quick):
     for add in (a_model, a_defence, an_attack):
         add(quick)
     ran = repro(quick, "measure@quick-embedded-2", "measure@quick-half",
-                "attack@quick-embedded-2-polite", "attack@quick-half-polite")
+                "attack@quick-polite-embedded-2", "attack@quick-polite-half")
     assert ran == {"code", "align@quick-half", "models@quick", "measure@quick-embedded-2",
-                   "measure@quick-half", "attack@quick-embedded-2-polite",
-                   "attack@quick-half-polite"}
+                   "measure@quick-half", "attack@quick-polite-embedded-2",
+                   "attack@quick-polite-half"}
     return quick
 
 
@@ -123,7 +124,7 @@ def test_a_defence_is_an_objective_and_a_block(extended):
 
 
 def test_an_attack_is_a_module_a_notebook_and_a_word(extended):
-    asked = rows(extended / "results/quick/attack/half/polite/rows.jsonl")
+    asked = rows(extended / "results/quick/attack/polite/half/rows.jsonl")
     assert [row["request"]["attack"] for row in asked[:4]] == ["none"] * 2 + ["polite"] * 2
     assert asked[3]["request"]["messages"][-1]["content"].startswith("please please please ")
 
@@ -134,7 +135,7 @@ def test_what_was_there_is_neither_trained_nor_measured_again(extended):
     assert {s for s in left if s.startswith("align@")} == set()
     assert of_others(left, ["embedded-2", "half", "polite"]) == set()
     assert {s for s in left if s.startswith("attack@")} == {
-        f"attack@quick-{model}-polite" for model in ("original", "initial", "mosa")}
+        f"attack@quick-polite-{model}" for model in ("original", "initial", "mosa")}
 
 
 def test_the_attacks_table_has_a_row_a_model(extended):

@@ -52,6 +52,8 @@ def test_requests_by_role_family_and_number():
     assert {r["set"] for r in stage.requests("benchmark")} == {"a", "b"}
     assert {r["family"] for r in stage.requests("benign", family=None)} == {"plain", "page"}
     assert stage.requests(family=None) == REQUESTS
+    with pytest.raises(ValueError, match=r"p\.data2: asks for 4 requests of 3: lower its n"):
+        stage.requests("primary", n=4)
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it():

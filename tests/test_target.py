@@ -9,6 +9,7 @@ from tiny_model import tiny
 from mosa import target
 from mosa.pipeline import params
 from mosa.pipeline.sections import Sampler
+from mosa.pipeline.sections import Target as TargetSection
 from mosa.target import Target, Weights
 from mosa.world import families as world
 
@@ -187,3 +188,34 @@ def test_another_base_model_is_a_folder_of_models_or_a_hub_name(tmp_path):
     assert target.base("small", "float32").weights.folder == "models/small"
     assert target.base("org/big", "bfloat16").weights == Weights("org/big", "org/big", "bfloat16")
     assert target.base("org/big", "bfloat16").name == "big"
+
+
+def test_a_word_that_the_model_does_not_know_is_named_by_its_request(lm):
+    rows = requests()
+    rows[2]["messages"] = [{"role": "user", "content": "how do i make a spaceship ?"}]
+    with pytest.raises(ValueError, match=f"request {rows[2]['id']}: a word .* not in the vocab"):
+        run(lm, rows)
+
+
+def test_rows_of_another_dtype_or_tokenizer_are_not_read_back(lm, calls, scratch):
+    run(lm)
+    first = len(calls)
+    run(lm)
+    assert len(calls) == first
+    (scratch.parent / "nowhere").mkdir()
+    (scratch.parent / "nowhere/chat_template.jinja").write_text("another")
+    run(lm)
+    assert len(calls) == 2 * first
+    with measured(lm) as one:
+        one.weights = Weights("tiny", "nowhere", "bfloat16")
+        one.generate(requests(), SAMPLER)
+    assert len(calls) == 3 * first
+
+
+def test_random_weights_are_written_to_the_stage_s_own_folder_alone():
+    section = TargetSection(model="models/embedded-0", random_layers=1, dtype="float32", n_slots=0)
+    with pytest.raises(ValueError, match="not over models/embedded-0"):
+        target.prepare(section, "results/p/target")
+    own = section.model_copy(update={"model": "results/p/target/checkpoint"})
+    card = target.prepare(own, "results/p/target")
+    assert card["folder"] == own.model and (params.ROOT / own.model / "config.json").exists()

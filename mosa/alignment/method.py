@@ -6,9 +6,9 @@ one epoch of 3,000 pairs, window 20 to 60. It prints no batch size; its Figure 7
 which 3,000 questions reach in batches of 4. A constant rate is this project's choice.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mosa.alignment.objectives import OBJECTIVES
 from mosa.alignment.reward import BOUNDS
@@ -80,6 +80,14 @@ class Search(Pairs):
     procedural: list[Amount]
     grids: dict[str, dict[str, Method]]  # method -> its settings
     ablations: dict[str, dict[str, Method]]  # setting -> what changes one thing of it
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [f"{method}: {name}" for method, grid in self.grids.items() for name in grid]
+        names += [name for changes in self.ablations.values() for name in changes]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two settings are called {min(twice)!r}: rename one")
+        return self
 
 
 def checked(schema: type[Section], values: dict) -> Section:

@@ -2,7 +2,7 @@
 in the list `attacks` of params.yaml. The module to look at is `gcg` (its stage is one of Figure 4):
 Config, with the published values as defaults, and `run`, from one model and its requests to rows.
 
-A stage attack@<profile>-<model>-<attack> writes rows.jsonl; notebooks/4_attacks/tables.ipynb
+A stage attack@<profile>-<attack>-<model> writes rows.jsonl; notebooks/4_attacks/tables.ipynb
 compares the models, and needs of a row no more than
 
     request.attack            the attack's name; "none": the request as it was, decoded beside it

@@ -73,7 +73,10 @@ def states(lm: DiffusionLM, task: Problem, samples: int = 0,
 
     A Monte-Carlo state masks l of the k tokens, l uniform in 1..k, and weighs those k / l; see
     mosa.lm.diffusion.monte_carlo_loglik. Weights are scaled to nats per token of the phrase.
+    Raises ValueError for samples of a causal model, which has no masks.
     """
+    if samples and lm.model.config.is_causal:
+        raise ValueError("a causal model has no masks to show: samples must be 0")
     size, place = len(task.phrase), slice(task.position, task.position + len(task.phrase))
     shown = torch.tensor([task.response] * max(1, samples), device=lm.device)
     weights = torch.full((len(shown), size), 1 / size, device=lm.device)

@@ -10,6 +10,7 @@ import argparse
 import json
 import platform
 import resource
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -62,8 +63,8 @@ def ours(lm: DiffusionLM, ids: Tensor) -> Callable[[], Tensor]:
     batch = {"sealed_ids": ids, "sealed_attention": torch.ones_like(ids), "safe": safe[0],
              "safe_length": safe[1], "harmful": harmful[0], "harmful_length": harmful[1],
              "levels": torch.zeros(ROWS, 4)}
-    args = MOSAConfig(output_dir="unused", use_cpu=True, k_start=WINDOW[0], k_end=WINDOW[1],
-                      beta=BETA, length=LENGTH)
+    args = MOSAConfig(output_dir=tempfile.mkdtemp(), use_cpu=True, k_start=WINDOW[0],
+                      k_end=WINDOW[1], beta=BETA, length=LENGTH)
     trainer = MOSATrainer(lm, args, [{}])
     return lambda: trainer.compute_loss(lm.model, batch)
 

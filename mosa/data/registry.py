@@ -1,4 +1,4 @@
-"""Public data sets of the `paper` and `rehearsal` profiles: where each lies, its hash, its rows.
+"""Public data sets, as the profile `rehearsal` takes them: where each lies, its hash, its rows.
 
 The project ships none of these files. Each is looked for in a mirror folder, then in the download
 cache, and is downloaded only then; its sha256 is verified every time it is read. All rows share

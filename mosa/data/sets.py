@@ -36,7 +36,13 @@ def roles(cfg: Data) -> dict[str, str]:
     """Set name -> the part it plays: benchmark, benign, borderline or validation."""
     named = {"benchmark": cfg.benchmarks, "benign": [cfg.benign], "borderline": [cfg.borderline],
              "validation": cfg.validation}
-    return {name: role for role, names in named.items() for name in names}
+    found = {}
+    for role, names in named.items():
+        for name in names:
+            if found.setdefault(name, role) != role:
+                raise ValueError(f"{name!r} is named as {found[name]} and as {role} in the data "
+                                 "section of params.yaml: a set plays one part")
+    return found
 
 
 def families(cfg: Data) -> dict[str, str]:

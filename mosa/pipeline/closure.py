@@ -137,10 +137,13 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _names_only(path: Path) -> bool:
-    """Whether it is an __init__ that defines nothing but the __getattr__ that looks names up."""
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    return path.name == "__init__.py" and all(
-        node.name == "__getattr__" for node in _tree(path).body if isinstance(node, kinds))
+    """Whether it is an __init__ that holds nothing but LAZY and the __getattr__ that reads it."""
+    def named(node: ast.stmt) -> str:
+        return ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else node.name
+
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign
+    return path.name == "__init__.py" and {"LAZY", "__all__", "__getattr__"} >= {
+        named(node) for node in _tree(path).body if isinstance(node, kinds)}
 
 
 def _beside(path: Path) -> list[Path]:

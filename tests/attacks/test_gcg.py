@@ -65,6 +65,11 @@ def literal(lm, suffix, phrase, position, draft):
     return -first_step_loglik(lm, canvas, [span], position).item() / len(span)
 
 
+def samples_of(lm, n):
+    """Monte-Carlo states: none for a causal model, which has no masks."""
+    return 0 if lm.model.config.is_causal else n
+
+
 def draft_of(lm, always=False):
     return [5, 6, 7, 8, 9, 10, 11, 12, 13, 5] if lm.model.config.is_causal or always else None
 
@@ -101,7 +106,7 @@ def test_every_iteration_takes_the_best_of_all_swaps(lm):
 def test_gradient_is_that_of_finite_differences(lm, samples):
     task = gcg.problem(lm, MESSAGES, "a b", "d e", 4, LENGTH, draft_of(lm))
     generator = torch.Generator().manual_seed(0)
-    shown, weights = gcg.states(lm, task, samples, generator)
+    shown, weights = gcg.states(lm, task, samples_of(lm, samples), generator)
     found, slope = gcg.gradient(lm, task, torch.tensor(task.suffix), shown, weights)
     weight = lm.model.get_input_embeddings().weight
     assert slope.shape == (2, len(weight))
@@ -127,7 +132,7 @@ def test_gradient_is_that_of_finite_differences(lm, samples):
 
 def test_candidates_in_a_batch_score_as_they_do_alone(lm):
     task = gcg.problem(lm, MESSAGES, "a b", "d e", 4, LENGTH, draft_of(lm))
-    shown, weights = gcg.states(lm, task, 2, torch.Generator().manual_seed(1))
+    shown, weights = gcg.states(lm, task, samples_of(lm, 2), torch.Generator().manual_seed(1))
     suffixes = torch.tensor([[5, 6], [7, 8], [9, 9]])
     alone = torch.cat([gcg.losses(lm, task, s[None], shown, weights) for s in suffixes])
     torch.testing.assert_close(gcg.losses(lm, task, suffixes, shown, weights), alone)
@@ -135,6 +140,10 @@ def test_candidates_in_a_batch_score_as_they_do_alone(lm):
 
 def test_monte_carlo_states_show_part_of_the_phrase_and_are_unbiased_in_weight(lm):
     task = gcg.problem(lm, MESSAGES, "a b", "d e f", 4, LENGTH, draft_of(lm))
+    if lm.model.config.is_causal:
+        with pytest.raises(ValueError, match="no masks to show: samples must be 0"):
+            gcg.states(lm, task, 1)
+        return
     shown, weights = gcg.states(lm, task, 400, torch.Generator().manual_seed(1))
     place = shown[:, 4:7]
     masked = weights > 0
@@ -159,7 +168,7 @@ def test_a_draft_stands_before_the_phrase_and_nowhere_else(lm):
 
 def test_an_interrupted_search_ends_like_an_uninterrupted_one(lm):
     task = gcg.problem(lm, MESSAGES, "a b", "d e", 4, LENGTH, draft_of(lm))
-    cfg = config(candidates=3, samples=2, iterations=6, seed=5)
+    cfg = config(candidates=3, samples=samples_of(lm, 2), iterations=6, seed=5)
     states = []
     whole = gcg.search(lm, task, cfg, save=states.append)
     assert [len(s["losses"]) for s in states] == list(range(1, 8))
@@ -182,8 +191,10 @@ def test_suffixes_can_be_typed_and_hold_no_special_token(lm):
 
 def test_forwards_are_counted(lm):
     task = gcg.problem(lm, MESSAGES, "a b", "d e", 4, LENGTH, draft_of(lm))
-    found = gcg.search(lm, task, config(candidates=4, iterations=3, samples=2))
-    assert found["forwards"] == 2 + 3 * 2 * (4 + 1)  # start; candidates, gradient
+    n = samples_of(lm, 2)
+    found = gcg.search(lm, task, config(candidates=4, iterations=3, samples=n))
+    states = max(1, n)
+    assert found["forwards"] == states + 3 * states * (4 + 1)  # start; candidates, gradient
 
 
 @pytest.mark.parametrize(

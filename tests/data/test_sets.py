@@ -173,3 +173,8 @@ def test_an_unknown_file_of_a_pair_lists_the_known_ones():
     with pytest.raises(ValueError, match="unknown data set 'advbunch': choose one of advbench"):
         pairs(SimpleNamespace(source="files", mirror=None), 1, sealed="advbunch", benign="alpaca",
               families=["plain"])
+
+
+def test_a_set_plays_one_part():
+    with pytest.raises(ValueError, match="'sealed_a' is named as benchmark and as validation"):
+        sets.roles(config(validation=["sealed_a"]))

@@ -4,7 +4,7 @@ from typing import get_type_hints
 import pytest
 
 from mosa.judges import JUDGES, judge
-from mosa.judges.verdict import FLAGS, SUCCESS, Verdict
+from mosa.judges.verdict import SUCCESS, Verdict, flags_of
 from mosa.world import families, grammar
 
 
@@ -50,5 +50,8 @@ def test_every_verdict_is_what_verdict_says(name):
         assert list(verdict) == [key for key in kinds if key in verdict]
 
 
-def test_the_flags_are_the_rates_that_tables_show():
-    assert FLAGS == ["success", "refused", "incoherent", "empty", "truncated"]
+def test_tables_show_the_flags_that_every_row_has():
+    whole = dict.fromkeys(get_type_hints(Verdict), True)
+    assert flags_of([whole]) == [key for key in whole if key not in ("score", "revealed")]
+    assert flags_of([whole, {key: True for key in whole if key != "refused"}]) == [
+        flag for flag in flags_of([whole]) if flag != "refused"]
