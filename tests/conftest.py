@@ -6,7 +6,6 @@ import shutil
 import pytest
 import torch
 from filelock import FileLock
-from running import edit
 
 from mosa.pipeline import trial
 
@@ -22,7 +21,6 @@ def run_of_quick(tmp_path_factory):
     with FileLock(f"{folder}.lock"):
         if not (folder / "ran").exists():
             trial.prepare("quick", folder)
-            edit(folder, "\nsearches: []", "\nsearches: [quick]")
             ran = trial.reproduce(folder)
             assert {"code", "data@quick", "align@quick-mosa", "index@quick"} <= {*ran}
             (folder / "ran").touch()

@@ -59,6 +59,19 @@ def test_params_yaml_is_right():
          "methods: 'original' is the model before alignment"),
         (("benchmarks", ["algebra"]), "benchmarks: 'algebra' is not in embedded.data.tasks"),
         (("attacks", ["pair"]), r"attacks: 'pair' has no notebooks/4_attacks/pair\.ipynb"),
+        (("models", ["original"]), "models: must hold original and one more"),
+        (("models", ["mosa", "initial"]), "models: must hold original and one more"),
+        (("searches", ["thorough"]), r"searches: \['thorough'\] must be in profiles too"),
+        (("embedded", "models", "seed", 7), "embedded.models.seed: must be one of embedded.align"),
+        (("embedded", "data", "source", "files"), "embedded.judge.name: world judges the policy"),
+        (("embedded", "data", "tasks", ["choice", "arithmetic", "programs"][:2]),
+         "benchmarks: 'programs' is not in"),
+        (("embedded", "order", "tasks", ["sums"]), r"embedded.order.tasks: \['sums'\] must be in"),
+        (("embedded", "gcg", "goals", [{"phrase": "procedural", "position": 50}]),
+         r"embedded.gcg.goals: \['procedural@50'\] must be forced"),
+        (("embedded", "gcg", "n", 101), "embedded.gcg.n: must not exceed embedded.prefill.n"),
+        (("embedded", "prefill", "affirmative", [10]), "embedded.gcg.goals: "),
+        (("embedded", "order", "block_lengths", [32]), "embedded.order.block_lengths: must hold"),
     ],
 )
 def test_each_problem_is_one_line(changed, change, message):
@@ -71,6 +84,13 @@ def test_a_base_model_in_models_is_a_folder(changed):
     assert changed("models", ["original", "mosa", "embedded-2"]) == []
 
 
+def test_without_methods_there_are_no_figures_of_training(monkeypatch):
+    values = VALUES | {"methods": [], "models": ["original", "embedded-2"]}
+    monkeypatch.setattr(params, "read", lambda: values)
+    [line] = doctor.problems()
+    assert line.startswith("params.yaml: methods: must hold one, of which Figures 6 and 7")
+
+
 def test_all_problems_are_told_at_once(changed):
     assert len(changed("quick", {**VALUES["quick"], "sampler": {}, "judge": {}})) == 2
 
@@ -78,7 +98,7 @@ def test_all_problems_are_told_at_once(changed):
 def test_two_stages_of_one_name_are_refused(monkeypatch):
     quick = {**VALUES["quick"], "methods": {"c": {}, "b-c": {}}}
     values = VALUES | {"a": quick, "a-b": quick, "profiles": ["a", "a-b"],
-                       "methods": ["c", "b-c"], "models": ["c"]}
+                       "methods": ["c", "b-c"], "models": ["original", "c"]}
     monkeypatch.setattr(params, "read", lambda: values)
     assert doctor.problems() == [
         "params.yaml: two stages are called align@a-b-c: rename one of its parts"]

@@ -59,18 +59,17 @@ def tree() -> str:
 def stage_map() -> str:
     """Markdown: every stage of dvc.yaml with a notebook, and what that draws (its title).
 
-    A stage of several notebooks links to all of them and shows the comment behind its own name.
+    A stage of several notebooks links to their folder and shows the comment behind its own name.
     """
-    text, root = need("dvc.yaml").read_text("utf-8"), need(".")
+    text = need("dvc.yaml").read_text("utf-8")
     found = {name: re.search(r"notebooks/\S+\.ipynb", stage["cmd"])
              for name, stage in stages().items()}
     paths = {name: match[0] for name, match in found.items() if match}
     lines = ["| stage | notebook | what it draws |", "|---|---|---|"]
     for name, path in paths.items():
-        if "${" in path:  # what the pattern matches, but for what is a stage of its own
-            some = sorted(root.glob(re.sub(r"\$\{.*?\}", "*", path)))
-            some = [path.relative_to(root).as_posix() for path in some]
-            where = ", ".join(_link(path) for path in some if path not in paths.values())
+        if "${" in path:
+            folder = path.rpartition("/")[0]
+            where = f"[{folder.removeprefix('notebooks/')}/]({folder}) one each"
             comment = re.search(rf"^  {name}:[ \t]*#[ \t]*(.*)$", text, re.MULTILINE)
             what = comment[1] if comment else ""
         else:

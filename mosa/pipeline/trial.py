@@ -3,8 +3,8 @@
     python -m mosa.pipeline.trial quick                  in .scratch/trial-quick
     python -m mosa.pipeline.trial quick --into FOLDER    elsewhere
 
-The copy's lists say what the profile's section `lists` says, and otherwise name the profile. A run
-that was killed goes on where it stopped. At the end paper_figures/<profile> and the executed
+The copy runs this profile alone, with the lists of its section `lists` in place of the file's. A
+run that was killed goes on where it stopped. At the end paper_figures/<profile> and the executed
 notebooks are copied back. Neither git nor a DVC repository is needed: an unpacked archive will do.
 """
 
@@ -122,14 +122,16 @@ def run(profile: str, folder: str | Path) -> None:
 
 
 def lists(profile: str) -> dict[str, list[str]]:
-    """The lists that a trial of the profile runs with, as far as they differ from the file's."""
+    """The lists that a trial of the profile runs with, as far as they differ from the file's: those
+    of its section `lists`, and no profile or search but its own."""
     known = params.profiles()
     if profile not in known:
         raise ParamsError(f"params.yaml: no profile {profile!r}{choice(profile, known)}")
     own = params.read()[profile].get("lists", {})
     if not isinstance(own, dict) or {*own} - {*LISTS}:
         raise ParamsError(f"params.yaml: {profile}.lists: must be a mapping of {', '.join(LISTS)}")
-    return {key: params.names(key, value) for key, value in {"profiles": [profile], **own}.items()}
+    own = {"searches": [], **own, "profiles": [profile]}
+    return {key: params.names(key, value) for key, value in own.items()}
 
 
 def _with_lists(lists: dict[str, list[str]]) -> str:
