@@ -3,10 +3,12 @@ copy of the tree in which `quick` has run: the files that are touched, what runs
 measures."""
 
 import json
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
-from running import edit, repro, rows
+from running import edit, how, repro, rows
 
 pytestmark = pytest.mark.xdist_group("extending")  # one process: they share one copy
 
@@ -153,3 +155,9 @@ def test_a_metric_is_a_key_of_the_verdict_and_a_judge_that_gives_it(quick):
     assert "long" in table and "(n=3)" in table.long[0]
     numbers = json.loads((quick / "paper_figures/quick/baseline/numbers.json").read_text())
     assert numbers["plain/sealed_a/long"]["n"] == 3
+
+
+def test_the_tests_of_what_was_there_still_hold(extended):
+    tests = ["tests/test_pipeline.py", "tests/judges", "tests/alignment/test_objectives.py"]
+    run = subprocess.run([sys.executable, "-m", "pytest", *tests], **how(extended))
+    assert run.returncode == 0, run.stdout[-3000:]
