@@ -30,6 +30,7 @@ def unchanged(quick):
     (quick / "params.yaml").write_text(before)
     for name in (*STRAY, "4_attacks/any.ipynb"):
         (quick / "notebooks" / name).unlink(missing_ok=True)
+    (quick / "mosa/attacks/any.py").unlink(missing_ok=True)
     repro(quick, "code")
 
 
@@ -108,7 +109,9 @@ def test_one_attack_more_runs_itself_alone(unchanged):
     notebook = json.loads((unchanged / "notebooks/4_attacks/tables.ipynb").read_text())
     (unchanged / "notebooks/4_attacks/any.ipynb").write_text(json.dumps(notebook))
     edit(unchanged, "\nattacks: []", "\nattacks: [any]")
-    edit(unchanged, "\nquick:", "\nquick:\n  any: {n: 1}\n  # ")
+    edit(unchanged, "\n  baseline: {n: 100}", "\n  baseline: {n: 100}\n  any: {n: 1}")
+    (unchanged / "mosa/attacks/any.py").write_text(
+        "from mosa.pipeline.sections import Size as Config\n\n__all__ = ['Config']\n")
     repro(unchanged, "code")
     would = repro(unchanged, "--dry")
     attacks = {f"attack@quick-any-{model}" for model in ("original", "initial", "mosa")}

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from running import edit, how, repro, rows
 
+from mosa.pipeline.notebooks import strip
+
 pytestmark = pytest.mark.xdist_group("extending")  # one process: they share one copy
 
 OBJECTIVE = '''"""A defence for a test: cross-entropy of the refusal, half as strong."""
@@ -76,7 +78,8 @@ def a_defence(copy):
 def an_attack(copy):
     (copy / "mosa/attacks/polite.py").write_text(ATTACK)
     path = copy / "notebooks/4_attacks/polite.ipynb"
-    path.write_text(json.dumps(notebook(CELLS)))
+    text = json.dumps(strip(notebook(CELLS)), indent=1, sort_keys=True, ensure_ascii=False)
+    path.write_text(f"{text}\n")
     edit(copy, "\nattacks: []", "\nattacks: [polite]")
     edit(copy, "\n  baseline: {n: 100}", "\n  baseline: {n: 100}\n  polite: {times: 3}")
 
@@ -141,11 +144,11 @@ def test_what_was_there_is_neither_trained_nor_measured_again(extended):
 
 
 def test_the_attacks_table_has_a_row_a_model(extended):
-    edit(extended, MODELS + ", half, embedded-2]", "\nmodels: [half, embedded-2]")
+    edit(extended, MODELS + ", half, embedded-2]", "\nmodels: [original, half]")
     ran = repro(extended, "tables@quick-polite")
-    assert not of_others(ran)
+    assert of_others(ran) == {"attack@quick-polite-original"}
     table = pd.read_csv(extended / "paper_figures/quick/tables/polite/polite.csv")
-    assert table.model.tolist() == ["half", "embedded-2"] and set(table.access) == {"A0"}
+    assert table.model.tolist() == ["original", "half"] and set(table.access) == {"A0"}
 
 
 def test_a_metric_is_a_key_of_the_verdict_and_a_judge_that_gives_it(quick):
