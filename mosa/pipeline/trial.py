@@ -100,7 +100,7 @@ def reproduce(copy: Path, jobs: int = 2) -> list[str]:
             ended, running = wait(running, return_when=FIRST_COMPLETED)
             try:
                 left.done(*[future.result() for future in ended])
-            except RuntimeError:
+            except BaseException:  # Ctrl-C too: start nothing more
                 pool.shutdown(cancel_futures=True)
                 raise
     return ran
