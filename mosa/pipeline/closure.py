@@ -89,7 +89,10 @@ def check(module: str) -> str:
 @cache
 def graph() -> grimp.ImportGraph:
     """Who imports whom in mosa, imports for type checkers only left out."""
-    return grimp.build_graph("mosa", cache_dir=None, exclude_type_checking_imports=True)
+    try:
+        return grimp.build_graph("mosa", cache_dir=None, exclude_type_checking_imports=True)
+    except grimp.exceptions.SourceSyntaxError as error:
+        raise ValueError(str(error)) from None
 
 
 @cache

@@ -55,6 +55,7 @@ def prepare(profile: str, folder: str | Path) -> Path:
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(params.ROOT / file, copy / file)
     (copy / "params.yaml").write_text(text, encoding="utf-8", newline="\n")
+    (copy / ".dvc/tmp/rwlock").unlink(missing_ok=True)  # DVC cannot read what a kill cut short
     # whatever repository the folder lies in is not meant
     (copy / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     return copy
@@ -173,3 +174,5 @@ if __name__ == "__main__":
         _main()
     except (ValueError, RuntimeError, OSError, DvcException) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted: run it again, it goes on where it was")
