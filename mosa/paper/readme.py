@@ -1,4 +1,4 @@
-"""The README's one table, tree and stage map, written from this run's files and never by hand.
+"""What the README shows of this run's files: a table, its figure in words, the tree, the stage map.
 
 python -m mosa.paper.readme   rewrites the parts of README.md between its markers
 """
@@ -11,6 +11,7 @@ from mosa.paper import words
 from mosa.pipeline.params import need, stages
 
 NUMBERS = "paper_figures/embedded/defences/numbers.json"
+FORCED = "paper_figures/embedded/prefill/numbers.json"
 MODELS = ("original", "mosa", "initial", "mosa_plus", "initial_plus")
 # column -> key of numbers.json behind "<model>/"
 COLUMNS = {
@@ -43,6 +44,17 @@ def table(numbers: dict) -> str:
     except KeyError as missing:
         raise ValueError(f"{NUMBERS} has no {missing}: run `make`") from None
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def figure(numbers: dict) -> str:
+    """One sentence: at which places success differs from that without a phrase, in Figure 3."""
+    against = {key.partition("/")[0]: value for key, value in numbers.items()
+               if key.endswith("/minus no prefill")}
+    decided = {way: ", ".join(f"{place} {words.difference(d)}" for place, d in against.items()
+                              if words.verdict(d) == way) or "nowhere" for way in ("more", "less")}
+    n = max(d["n"] for d in against.values())
+    return (f"Harmful in points against no phrase, at {len(against)} places (n={n}, 95 % "
+            f"intervals, uncorrected): more {decided['more']}; less {decided['less']}.")
 
 
 def tree() -> str:
@@ -94,7 +106,8 @@ def rewritten(text: str, parts: dict[str, str]) -> str:
 def generated() -> dict[str, str]:
     """What README.md shows between its markers, from the files of this project."""
     numbers = json.loads(need(NUMBERS).read_text("utf-8"))
-    return {"table": table(numbers), "tree": tree(), "stages": stage_map()}
+    return {"figure": figure(json.loads(need(FORCED).read_text("utf-8"))), "table": table(numbers),
+            "tree": tree(), "stages": stage_map()}
 
 
 def _first_line(module):

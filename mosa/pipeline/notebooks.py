@@ -5,8 +5,9 @@
 
 A code file holds a notebook's code cells and the hash of every module they reach. Stages depend on
 it alone, so mended prose or a saved notebook reruns nothing, and a mended module what it serves.
-A method has a file too, methods/<profile>/<method>.py, with what its objective reaches: alignment
-imports an objective by name, so that a new one retrains no method of another.
+Alignment imports an objective by name, so that a new one retrains no method of another: every
+method has a file too, methods/<profile>/<method>.py, with what its objective reaches, and the
+search, which may try any, methods/all.py.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mosa.pipeline import params
-from mosa.pipeline.closure import imported, reached
+from mosa.pipeline.closure import graph, imported, reached
 
 HEADER = "# Written by mosa.pipeline.notebooks: "  # only files that begin so are replaced
 OBJECTIVES = "mosa.alignment.objectives"
@@ -84,6 +85,9 @@ def write_code(folder: str | Path) -> list[Path]:
         (params.ROOT / "results" / profile / "attack" / attack).mkdir(parents=True, exist_ok=True)
     for profile, method in product(lists["profiles"], lists["methods"]):
         files[folder / "methods" / profile / f"{method}.py"] = _objective(profile, method)
+    if lists["searches"]:
+        objectives = [module for module in graph().modules if module.startswith(f"{OBJECTIVES}.")]
+        files[folder / "methods/all.py"] = f"{HEADER}all objectives\n{_reaches(objectives)}"
     changed = [path for path, text in files.items() if _write(path, text)]
     for path in sorted(folder.rglob("*.py")):
         if path not in files and path.read_text("utf-8").startswith(HEADER):

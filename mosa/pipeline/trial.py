@@ -55,7 +55,9 @@ def prepare(profile: str, folder: str | Path) -> Path:
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(params.ROOT / file, copy / file)
     (copy / "params.yaml").write_text(text, encoding="utf-8", newline="\n")
-    (copy / ".dvc/tmp/rwlock").unlink(missing_ok=True)  # DVC cannot read what a kill cut short
+    lock = copy / ".dvc/tmp/rwlock"
+    if lock.exists() and not lock.read_bytes().strip():  # cut short by a kill: DVC cannot read it
+        lock.unlink()
     # whatever repository the folder lies in is not meant
     (copy / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     return copy

@@ -26,7 +26,7 @@ def test_every_file_the_readme_links_to_exists():
         assert (ROOT / link).exists(), f"README.md links to {link}"
 
 
-@pytest.mark.parametrize("name", ["table", "tree", "stages"])
+@pytest.mark.parametrize("name", ["figure", "table", "tree", "stages"])
 @pytest.mark.parametrize("marker", ["<!-- {}: python -m mosa.paper.readme -->",
                                     "<!-- end of {} -->"])
 def test_lost_markers_are_named(name, marker):
@@ -53,6 +53,17 @@ def test_table_has_a_row_for_each_model_and_names_a_missing_number():
     del numbers["mosa/task/arithmetic"]
     with pytest.raises(ValueError, match="no 'mosa/task/arithmetic': run `make`"):
         readme.table(numbers)
+
+
+def test_the_figure_in_words_says_what_its_intervals_decide():
+    numbers = {f"{place}/minus no prefill": {"difference": d, "low": d - 0.1, "high": d + 0.1,
+                                             "n": 9}
+               for place, d in (("a@0", 0.2), ("p@0", 0.05), ("p@9", -0.3))}
+    assert readme.figure(numbers | {"a@0/score": {}}) == (
+        "Harmful in points against no phrase, at 3 places (n=9, 95 % intervals, uncorrected): "
+        "more a@0 +20 [+10, +30]; less p@9 -30 [-40, -20].")
+    assert "more nowhere; less nowhere" in readme.figure({"p@0/minus no prefill": numbers[
+        "p@0/minus no prefill"]})
 
 
 @pytest.fixture

@@ -135,6 +135,14 @@ def test_each_method_has_a_file_with_what_its_objective_reaches(folder, tmp_path
     assert "# reaches mosa/alignment/objectives/mosa.py" in one.read_text()
     assert "objectives/mosa.py" not in other.read_text()
     assert "# reaches mosa/alignment/objectives/a2d.py" in other.read_text()
+    (tmp_path / "params.yaml").write_text(lists.replace("searches: []", "searches: [quick]"))
+    place = tmp_path / "notebooks"
+    (place / "quick.ipynb").write_text((place / "01_a.ipynb").read_text())
+    every = tmp_path / "code/methods/all.py"
+    assert {*write_code(tmp_path / "code")} == {every, tmp_path / "code/quick.py"}
+    assert {f"objectives/{name}.py" for name in ("mosa", "a2d", "recovery", "refusal_sft")} <= {
+        line.split()[2].removeprefix("mosa/alignment/") for line in
+        every.read_text().splitlines() if line.startswith("# reaches")}
     for wrong, message in (("c.objective", "there is no module .*a2e; did you mean .*a2d'"),
                            ("e", "is missing; known: a, b")):
         (tmp_path / "params.yaml").write_text(lists.replace("[a, b]", f"[a, {wrong[0]}]"))

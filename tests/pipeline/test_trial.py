@@ -85,6 +85,15 @@ def test_a_wrong_profile_is_one_line_and_makes_nothing(tree, tmp_path, profile, 
     assert not (tmp_path / "copy").exists()
 
 
+def test_a_lock_that_a_kill_cut_short_goes_and_a_live_one_stays(tree, tmp_path):
+    lock = trial.prepare("quick", tmp_path / "copy") / ".dvc/tmp/rwlock"
+    lock.parent.mkdir(parents=True)
+    for text, kept in (("", False), ('{"read": {}}', True)):
+        lock.write_text(text)
+        trial.prepare("quick", tmp_path / "copy")
+        assert lock.exists() == kept
+
+
 def test_a_list_that_cannot_be_replaced_is_named(tree, tmp_path):
     (tree / "params.yaml").write_text(PARAMS.replace("[a, b]", "\n  - a\n  - b"))
     with pytest.raises(ParamsError, match=r"benchmarks: write it in brackets"):

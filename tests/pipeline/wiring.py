@@ -78,7 +78,7 @@ def problems(stage: Stage, source: str) -> list[str]:
     deps = {dep for dep in deps if not any(_covers(out, dep) for out in outs)}
     if "mosa.alignment.run" in imported(source):  # it loads an objective by its name
         deps.add("results/code/methods/{profile}/{method}.py".format(**given) if "method" in given
-                 else "mosa/alignment")
+                 else "results/code/methods/all.py")
     if f"{given.get('profile')}.target" in params:  # a section that names a model's folder
         deps.add("models")
     for kind, used, said in (("params", params, stage.params), ("deps", deps, stage.deps)):
