@@ -11,7 +11,8 @@ SEEDS ?= 0 2 ar
 
 run: .venv/done
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
-	dvc repro
+	@# after DVC's own words, what is wrong with params.yaml in a line each
+	@dvc repro || { python -m mosa.doctor >/dev/null; exit 1; }
 
 quick: .venv/done   # every stage with a few rows, in a copy of this tree: .scratch/trial-quick
 	python -m mosa.pipeline.trial quick

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from types import ModuleType
 
 import changing
 import pytest
@@ -12,6 +13,7 @@ from mosa import doctor
 from mosa.pipeline import params
 
 VALUES = params.read()
+SAMPLER = VALUES["embedded"]["sampler"]
 
 
 @pytest.fixture
@@ -44,9 +46,10 @@ def test_params_yaml_is_right():
         (("base-0", "tuning", "mix", {}), "base-0.tuning.mix: "),
         (("base-0", "sampler", {}), "base-0.sampler: unknown section; known: architecture"),
         (("quick", "sampling", {}), "quick.sampling: unknown section; did you mean 'sampler'"),
+        (("attaks", []), "attaks: is neither a list .*; did you mean 'attacks'"),
         (("quick", "lists", {"model": []}), "quick.lists: must be a mapping of profiles, models"),
         (("quick", "lists", {"models": ["a b"]}), "models: 'a b' is no name"),
-        (("other", 3), "other: must be a mapping; it is 3"),
+        (("other", 3), "other: is neither a list that is known nor a block"),
         (("a;b", {}), "the blocks: 'a;b' is no name"),
         (("profiles", ["tinny"]), "profiles: no profile 'tinny'; known: embedded"),
         (("profiles", ["base-0"]), "profiles: no profile 'base-0'"),
@@ -72,6 +75,29 @@ def test_params_yaml_is_right():
         (("embedded", "gcg", "n", 101), "embedded.gcg.n: must not exceed embedded.prefill.n"),
         (("embedded", "prefill", "affirmative", [10]), "embedded.gcg.goals: "),
         (("embedded", "order", "block_lengths", [32]), "embedded.order.block_lengths: must hold"),
+        (("embedded", "sampler", "block_length", 100), "embedded.sampler.block_length: must d"),
+        (("embedded", "sampler", {**SAMPLER, "block_length": 32, "steps": 6}),
+         "embedded.sampler.steps: must be a multiple of the 4 blocks"),
+        (("embedded", "control", "orders", [{"phrase": "affirmative", "word": 0, "order": "hm"}]),
+         r"embedded.control.orders: \['hm'\] must hold {phrase}"),
+        (("embedded", "steps", "pad_positions", [64, 128]),
+         r"embedded.steps.pad_positions: \[128\] lies behind the response's last slot, 127"),
+        (("embedded", "methods", "mosa", {"k_end": 128}), "embedded.methods.mosa.k_end: .* behind"),
+        (("embedded", "steps", "n", 101), "embedded.steps.n: must not exceed the 100 requests"),
+        (("embedded", "order", "also", ["embedded-9"]), "embedded.order.also: models/embedded-9"),
+        (("embedded", "twin", "model", "models/x"), "embedded.twin.model: models/x is missing"),
+        (("embedded", "data", "benign", "opn"), "embedded.data: the world has no set 'opn'"),
+        (("embedded", "data", "n_benchmark", 10**4), "embedded.data: the world has .* requests"),
+        (("embedded", "data", "benign", "sealed_a"), "embedded.data: 'sealed_a' is named as"),
+        (("embedded", "align", "families", ["plan"]), "embedded.align: families: no family 'plan'"),
+        (("embedded", "align", "sealed", "sealed_c"), "embedded.align: sealed: the world has no"),
+        (("quick", "search", "benign", "x"), "quick.search: benign: the world's set"),
+        (("quick", "lists", {"attacks": ["pair"]}), "quick.lists.attacks: 'pair' has no notebooks"),
+        (("quick", "lists", {"models": ["m"]}), "quick.lists.models: 'm' is neither a folder"),
+        (("rehearsal", "data", "benign", "alpacca"),
+         "rehearsal.data: no data set 'alpacca'; did you mean 'alpaca'"),
+        (("rehearsal", "align", "families", ["pages"]),
+         "rehearsal.align.families: no family 'pages'; did you mean 'page'"),
     ],
 )
 def test_each_problem_is_one_line(changed, change, message):
@@ -95,9 +121,35 @@ def test_all_problems_are_told_at_once(changed):
     assert len(changed("quick", {**VALUES["quick"], "sampler": {}, "judge": {}})) == 2
 
 
+def test_a_fault_that_others_inherit_is_told_once(monkeypatch):
+    values = params.read()  # as read: what profiles share is one object
+    shared = values["embedded"]["sampler"]
+    wrong = {**shared, "steps": 0}
+    values = {name: {**block, "sampler": wrong} if isinstance(block, dict)
+              and block.get("sampler") is shared else block for name, block in values.items()}
+    monkeypatch.setattr(params, "read", lambda: values)
+    [line] = doctor.problems()
+    assert line.startswith("params.yaml: embedded.sampler.steps: ")
+
+
+def test_a_misspelt_section_is_told_by_its_own_name(changed):
+    block = dict(VALUES["thorough"])
+    block["samplr"] = block.pop("sampler")
+    [line] = changed("thorough", block)
+    assert line.startswith("params.yaml: thorough.samplr: unknown section; did you mean 'sampler'")
+
+
+@pytest.mark.parametrize("module", [ModuleType("mosa_without_a_loss"), None])  # None: no import
+def test_an_objective_that_cannot_run_is_named(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, "mosa.alignment.objectives.mosa", module)
+    lines = doctor.problems()
+    assert lines and lines[0].startswith("mosa/alignment/objectives/mosa.py: "), lines
+    assert not any("\n" in line for line in lines)
+
+
 def test_two_stages_of_one_name_are_refused(monkeypatch):
-    quick = {**VALUES["quick"], "methods": {"c": {}, "b-c": {}}}
-    values = VALUES | {"a": quick, "a-b": quick, "profiles": ["a", "a-b"],
+    few = {**VALUES["thorough"], "methods": {"c": {}, "b-c": {}}, "lists": {}}
+    values = VALUES | {"a": few, "a-b": few, "profiles": ["a", "a-b"],
                        "methods": ["c", "b-c"], "models": ["original", "c"]}
     monkeypatch.setattr(params, "read", lambda: values)
     assert doctor.problems() == [
