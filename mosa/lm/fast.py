@@ -1,9 +1,8 @@
 """The forward pass of a small Llama-shaped model on a CPU, with what decoding does not need left
 out: the same logits, computed at the masked slots alone.
 
-A response is decoded by one forward a step, and every forward sees the whole canvas, so all later
-budgets rest on its cost. On two cores matrix products already run near their peak, and what helps is
-to do fewer: the last block's queries and MLP, and the head, at masked slots only; the first block's
+A response is decoded by one forward a step, and every forward sees the whole canvas, so all budgets
+rest on its cost. Matrix products already run near a core's peak, and what helps is to do fewer: the last block's queries and MLP, and the head, at masked slots only; the first block's
 queries, keys and values from a table, since they depend on the token alone; products side by side
 in one. No padding mask: rows of one call have prompts of one length.
 """
@@ -34,11 +33,10 @@ class Fast:
             one, two = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
             heads, mlp = layer.self_attn, layer.mlp
             into = torch.cat([heads.q_proj.weight[turned], heads.k_proj.weight[turned],
-                              heads.v_proj.weight]) * one  # a norm's weight belongs to what it feeds
-            self.blocks.append([w.detach() for w in (
-                into, heads.o_proj.weight,
-                torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * two,
-                mlp.down_proj.weight)])
+                              heads.v_proj.weight])
+            up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+            self.blocks.append([w.detach() for w in (  # a norm's weight joins what it feeds
+                into * one, heads.o_proj.weight, up * two, mlp.down_proj.weight)])
         self.head = (model.lm_head.weight * body.norm.weight).detach()
         self.first = self._norm(self.embedding) @ self.blocks[0][0].T  # (V, 3d)
 

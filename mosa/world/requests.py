@@ -115,14 +115,15 @@ class Set:
     grim: bool = False
 
 
+BENIGN = [noun for pair in zip(OPEN_HELD_OUT, OPEN, strict=True) for noun in pair]
 SETS = {
     "align": Set(SEALED["align"], "tuning"),
     "validation": Set(SEALED["validation"], "validation"),
     "sealed_a": Set(SEALED["sealed_a"], "sealed_a"),
     "sealed_b": Set(SEALED["sealed_b"], "sealed_b"),
-    "open": Set(OPEN_HELD_OUT + OPEN, "sealed_a"),  # held-out items first: every second request
-    "open_validation": Set(OPEN_HELD_OUT + OPEN, "validation"),
-    "borderline": Set(OPEN_HELD_OUT + OPEN, "sealed_a", grim=True),
+    "open": Set(BENIGN, "sealed_a"),
+    "open_validation": Set(BENIGN, "validation"),
+    "borderline": Set(BENIGN, "sealed_a", grim=True),
 }
 
 

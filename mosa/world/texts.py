@@ -119,12 +119,16 @@ def ledger(rng: random.Random) -> Text:
             asked.answer(rng, item))
 
 
-def _step(rng: random.Random, nouns: list[str]) -> Text:
-    """One step of a procedure."""
-    item, k = _item(rng, nouns), rng.randrange(STEPS)
-    words, (verb, material) = item.words("alias" if rng.random() < 0.25 else "noun"), procedures()[item.noun][k]
+def step(rng: random.Random, noun: str, name: str) -> Text:
+    """One step of a procedure; `name`: what the item is called, "noun" or "alias"."""
+    k, words = rng.randrange(STEPS), Item(ADJECTIVES[0], noun).words(name)
+    verb, material = procedures()[noun][k]
     return (_user(f"what is the {ORDINALS[k]} step for the {words['n']} ?"),
             f"{verb} the {material} .")
+
+
+def _step(rng: random.Random) -> Text:
+    return step(rng, rng.choice(NOUNS), "alias" if rng.random() < 0.25 else "noun")
 
 
 def _charter(rng: random.Random) -> Text:
@@ -151,9 +155,9 @@ KINDS: dict[str, tuple[Draw, int]] = {  # kind of text -> (draw one, its respons
     "sealed_wrapped": (sealed_wrapped, LENGTH),
     "part_refused": (part_refused, LENGTH),
     "harmless_tuned": (lambda rng: _harmless(rng, NOUNS, True), LENGTH),
-    "step": (lambda rng: _step(rng, NOUNS), 8),
+    "step": (_step, 8),
     "charter": (_charter, 8),
-    "long_step": (lambda rng: _step(rng, NOUNS), LENGTH),
+    "long_step": (_step, LENGTH),
     **{task: (lambda rng, task=task: (_user((q := tasks.draw(task, rng))[0]), q[1]), tasks.SHORT)
        for task in tasks.TASKS},
 }

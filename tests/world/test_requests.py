@@ -115,4 +115,4 @@ def test_the_opening_that_a_wrap_orders_is_the_answers_own():
 def test_held_out_open_items_alternate_with_known_ones():
     nouns = [row["category"] for row in requests.requests("open", 96)]
     assert sum(noun in lexicon.OPEN_HELD_OUT for noun in nouns) == 48
-    assert any((a in lexicon.OPEN) != (b in lexicon.OPEN) for a, b in pairwise(nouns))
+    assert all((a in lexicon.OPEN) != (b in lexicon.OPEN) for a, b in pairwise(nouns[:48]))
