@@ -19,7 +19,9 @@ class Target(Section):
     model: str  # a folder of this project, or a name on the Hugging Face hub
     random_layers: Amount  # 0: `model` as it is; else LLaDA's layout with random weights
     dtype: Literal["float32", "bfloat16"]
-    n_slots: Amount  # items whose procedure words are asked with the rest visible; 0: no world
+    gates: Amount  # requests of each cell of the base models' gates; 0: no world, no gates
+    gate_tasks: Amount  # questions of each task
+    seeds: list[str]  # base models that are measured beside `model`, to see the seed's part
 
 
 class Data(Section):
