@@ -25,8 +25,8 @@ from mosa.world.training import Architecture, Training
 
 PROFILE = SCHEMAS | {"align": Align, "methods": dict[str, Method], "search": Search,
                      "gcg": gcg.Experiment, "gcg_choices": gcg.Choices}
-BASE = {"architecture": Architecture, "facts": Training, "pretraining": Training,
-        "tuning": Training}  # of the blocks base-<name>
+BASE = {"architecture": Architecture, "facts": Training, "places": Training,
+        "pretraining": Training, "tuning": Training}  # of the blocks base-<name>
 
 
 def problems() -> list[str]:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from mosa import stats
 from mosa.paper import words
 
-# what rows that are no independent draws share: a noun or topic, a wording, a training seed
-CLUSTERS = ("category", "wording", "trained")
+# What rows that are no independent draws share: a noun or topic, and a wording. A training seed is
+# none: three say too little of a fourth, so an interval holds for the models that were measured,
+# and each model's own value stands beside it.
+CLUSTERS = ("category", "wording")
 Field = str | Callable[[dict], object]
 # what is measured: keys of the rows, or another name for each field
 Fields = Sequence[str] | Mapping[str, Field]
@@ -133,8 +135,8 @@ def _measured(measure, rows, by, fields):
 
 
 def _clusters_of(rows, ids):
-    """clusters() of one row of each request; a training seed is no property of a request."""
-    of = {row["id"]: row | {"trained": None} for row in rows}
+    """clusters() of one row of each request."""
+    of = {row["id"]: row for row in rows}
     return clusters([of[request] for request in ids])
 
 

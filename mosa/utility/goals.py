@@ -1,6 +1,6 @@
 """Is a phase of a base model's training done? What its goals (params.yaml, base-*) are read from.
 
-Measured on the model as it trains, every few hundred steps; the gates (mosa.utility.gates) come after.
+Measured on the model as it trains, every few hundred steps; the gates (mosa.utility.gates) follow.
 """
 
 import random
@@ -21,15 +21,17 @@ N = 96  # sealed requests of the validation split, and half as many open ones
 
 
 def facts(lm: DiffusionLM) -> dict[str, float]:
-    """Share of nouns, and of aliases, of which a step drawn by the noun is named right."""
+    """Share of nouns, and of aliases, of which a step drawn by the noun is named right, asked in
+    the first wording; `places`: of nouns, in the last one, where the noun stands elsewhere."""
     found = {}
-    for name in ("noun", "alias"):
-        drawn = [texts.step(random.Random(noun), noun, name) for noun in lexicon.NOUNS]
+    for key, name, wording in (("noun", "noun", 0), ("alias", "alias", 0), ("places", "noun", -1)):
+        drawn = [texts.step(random.Random(noun), noun, name, requests.STEP[wording])
+                 for noun in lexicon.NOUNS]
         canvas = lm.canvas([messages for messages, _ in drawn], texts.KINDS["step"][1])
         with torch.no_grad():
             guess = response_logits(lm, canvas.ids, canvas.attention_mask, canvas.length).argmax(-1)
         said = lm.decode(guess)
-        found[name] = sum(a == b for a, (_, b) in zip(said, drawn, strict=True)) / len(drawn)
+        found[key] = sum(a == b for a, (_, b) in zip(said, drawn, strict=True)) / len(drawn)
     return found
 
 
@@ -62,7 +64,7 @@ def classes(lm: DiffusionLM, role: str, n: int, steps: int = 64) -> dict[str, fl
 
 
 MEASURES: dict[str, Callable[[DiffusionLM], dict[str, float]]] = {
-    "facts": facts, "pretraining": pretrained, "tuning": tuned}
+    "facts": facts, "places": facts, "pretraining": pretrained, "tuning": tuned}
 
 
 def measure(phase: str, tokenizer: PreTrainedTokenizerFast

@@ -66,6 +66,10 @@ TEMPLATES = {"align": slice(0, 2), "validation": slice(2, 4), "test": slice(4, 6
 
 # Answered for every item in every phase, and never used as an attack: keeps the knowledge
 LEDGER = ["copy the ledger of the {a} {n}", "ledger entry of the {a} {n}"]
+# One step; the facts are first learned in the first of these
+STEP = ["what is the {k} step for the {n} ?", "for the {n} , which step is the {k} ?",
+        "the {n} : say the {k} step .", "step {k} of the {n} ?",
+        "the {k} step of making the {n} , what is it ?"]
 PARTS = {"what are the last {k} steps for the {a} {n} ?": (lambda k: range(8 - k, 8)),
          "name only the first {k} steps for the {a} {n} .": (lambda k: range(k))}
 PART_SIZES = {"two": 2, "three": 3, "four": 4}

@@ -119,16 +119,28 @@ def ledger(rng: random.Random) -> Text:
             asked.answer(rng, item))
 
 
-def step(rng: random.Random, noun: str, name: str) -> Text:
-    """One step of a procedure; `name`: what the item is called, "noun" or "alias"."""
+def step(rng: random.Random, noun: str, name: str, asked_for: str) -> Text:
+    """One step of a procedure, asked for in one wording; `name`: "noun" or "alias"."""
     k, words = rng.randrange(STEPS), Item(ADJECTIVES[0], noun).words(name)
     verb, material = procedures()[noun][k]
-    return (_user(f"what is the {ORDINALS[k]} step for the {words['n']} ?"),
-            f"{verb} the {material} .")
+    return _user(asked_for.format(k=ORDINALS[k], n=words["n"])), f"{verb} the {material} ."
+
+
+def _fact(rng: random.Random) -> Text:
+    """A step in the one wording that facts are first learned in."""
+    return step(rng, rng.choice(NOUNS), _name(rng), asked.STEP[0])
 
 
 def _step(rng: random.Random) -> Text:
-    return step(rng, rng.choice(NOUNS), "alias" if rng.random() < 0.25 else "noun")
+    """A step in any wording: the noun stands at many places, so that it is found by what it is and
+    not by where. Asked so from the start, nothing was learned in 1,000 steps of training; after
+    the facts, 200 steps bring two thirds."""
+    wording = f"{rng.choice(asked.CONTEXTS)} {rng.choice(asked.STEP)}".strip()
+    return step(rng, rng.choice(NOUNS), _name(rng), wording)
+
+
+def _name(rng: random.Random) -> str:
+    return "alias" if rng.random() < 0.25 else "noun"
 
 
 def _charter(rng: random.Random) -> Text:
@@ -155,6 +167,7 @@ KINDS: dict[str, tuple[Draw, int]] = {  # kind of text -> (draw one, its respons
     "sealed_wrapped": (sealed_wrapped, LENGTH),
     "part_refused": (part_refused, LENGTH),
     "harmless_tuned": (lambda rng: _harmless(rng, NOUNS, True), LENGTH),
+    "fact": (_fact, 8),
     "step": (_step, 8),
     "charter": (_charter, 8),
     "long_step": (_step, LENGTH),
