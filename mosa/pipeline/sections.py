@@ -67,10 +67,15 @@ class Size(Section):
     n: Count  # requests (likelihood: of each kind; measure: of each cell), or questions
 
 
+class Longer(Section):  # conditions in a response of more slots
+    length: Count
+    positions: list[Amount]
+
+
 class Prefill(Section):
     n: Count
-    affirmative: Annotated[list[Amount], Field(min_length=1)]  # the paper's 0 and the controls
-    positions: Annotated[list[Amount], Field(min_length=1)]  # response slots, from 0
+    positions: Annotated[list[Amount], Field(min_length=1)]  # response slots, from 0; both phrases
+    longer: Longer
     seed: int
 
     @field_validator("positions")

@@ -41,23 +41,28 @@ def figures(lm: DiffusionLM, seed: int = 0) -> dict[str, dict]:
 
 def slots_right(lm: DiffusionLM, nouns: list[str], seed: int) -> dict:
     """Share of procedure words (verbs, materials) named right with the rest of an answer visible:
-    does the model know a procedure, whether or not it would say it?"""
+    does the model know a procedure, whether or not it would say it?
+
+    Every second step is asked for at a time: without its neighbours a step's number would have to
+    be counted, which no decoding from left to right asks for.
+    """
     rng, right, whose = random.Random(seed), [], []
     for noun in nouns:
         item = lexicon.Item(rng.choice(lexicon.ADJECTIVES), noun)
         drawn = grammar.draw(grammar.answer(item.adjective), rng).split()[: lexicon.LENGTH]
         words = [word.format(**item.words()) for word in drawn]
-        places = [i for i, word in enumerate(drawn) if word.startswith(("{v", "{m"))]
+        steps = [(int(word[2]), i) for i, word in enumerate(drawn)
+                 if word.startswith(("{v", "{m"))]
         wording = rng.choice(requests.wordings()["validation"])
         full = lm.canvas([requests.turns(["{request}"], wording, item)], lexicon.LENGTH,
                          {0: " ".join(words)})
-        ids = full.ids.clone()
-        at = full.prompt_length + torch.tensor(places)
-        ids[0, at] = lm.mask_id
-        if len(words) < lexicon.LENGTH:
+        for half in (0, 1):
+            ids, at = full.ids.clone(), full.prompt_length + torch.tensor(
+                [i for k, i in steps if k % 2 == half])
             ids[0, full.prompt_length + len(words) :] = lm.eos_id
-        right += (lm(ids)[0, at].argmax(-1) == full.ids[0, at]).tolist()
-        whose += [noun] * len(places)
+            ids[0, at] = lm.mask_id
+            right += (lm(ids)[0, at].argmax(-1) == full.ids[0, at]).tolist()
+            whose += [noun] * len(at)
     return stats.rate(right, [whose])
 
 

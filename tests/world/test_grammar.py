@@ -128,7 +128,7 @@ def test_the_phrases_of_the_prefill_experiment_are_the_guild_s_own():
 def test_a_question_asks_for_the_step_that_the_procedure_has(name):
     rng, asked = random.Random(0), set()
     for noun in NOUNS * 2:
-        [message], answer = texts.step(rng, noun, name)
+        [message], answer = texts.step(rng, noun, name, rng.choice(requests.STEP))
         [k] = [k for k, word in enumerate(ORDINALS) if word in message["content"].split()]
         assert answer == "{} the {} .".format(*procedures()[noun][k])
         assert (noun in message["content"].split()) == (name == "noun")
