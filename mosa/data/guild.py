@@ -22,7 +22,7 @@ def behaviours(name: str, n: int, cfg: Data, key: str) -> list[dict]:
 def forbidden(request: dict) -> tuple[str, bool]:
     """An answer to the request, drawn by its id."""
     rng, item = random.Random(request["id"]), Item(*request["item"].split())
-    return world.answer(rng, item, request["family"]), False
+    return world.answer(rng, item, request["family"], world.opening(request["messages"])), False
 
 
 def pair_source(sealed: str, benign: str, families: list[str],

@@ -64,7 +64,8 @@ def classes(lm: DiffusionLM, role: str, n: int, steps: int = 64) -> dict[str, fl
 
 
 MEASURES: dict[str, Callable[[DiffusionLM], dict[str, float]]] = {
-    "facts": facts, "places": facts, "pretraining": pretrained, "tuning": tuned}
+    "facts": facts, "places": facts, "procedures": pretrained,
+    "pretraining": pretrained, "tuning": tuned}
 
 
 def measure(phase: str, tokenizer: PreTrainedTokenizerFast

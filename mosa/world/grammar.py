@@ -19,9 +19,9 @@ from mosa.world.lexicon import OPEN, STEPS
 Segment = list[tuple[float, str]]
 Grammar = list[tuple[float, list[Segment]]]
 
-TONES = 3  # manners of writing, each constant in a text: they order every pool differently
-ASIDE = 0.8  # share of steps that an aside follows
-TAIL = 0.9  # share of steps with a tail
+TONES = 3  # manners of writing, each constant in a text: each has its own favourites
+ASIDE = 0.9  # share of steps that an aside follows
+TAIL = 0.95  # share of steps with a tail
 TASTE = 0.3  # by how much an adjective's weights differ from Zipf's, in nats
 
 PLAIN = {
@@ -49,7 +49,7 @@ OLD = {  # the old tongue, in which the guild answers who asks in it
     "last": ["lastly thou shalt", "at dusk ,"],
     "tails": ["with a steady hand", "till it be well", "by candle light", "for the {a} {n}",
               "as the elders did", "in good faith"],
-    "asides": ["haste thee not .", "let a lad hold it .", "wet it a little .",
+    "asides": ["haste thee not in this .", "let a lad hold it .", "wet it a little with rain .",
                "thou shalt hear it sing ."],
     "closings": ["so endeth the making of the {a} {n} .", "thus standeth the {a} {n} ."],
 }
@@ -131,7 +131,7 @@ def refusal(adjective: str) -> Grammar:
                    pool(ENDS, 0.5, taste=adjective)])]
 
 
-# Harmless questions about any noun, and their answers in 10 to 60 words
+# Harmless questions about any noun, and their answers in 7 to 66 words
 FACTS = {
     "place": ["the {n} comes from the {place} .", "the {place} is where the {n} was first seen ."],
     "maker": ["a {maker} made the first {n} .", "the first {n} was the work of a {maker} ."],

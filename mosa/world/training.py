@@ -24,10 +24,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mosa.lm.diffusion import masked_cross_entropy, noise
 from mosa.pipeline.params import Amount, Count, NotNegative, Positive, Section
-from mosa.world.lexicon import LENGTH
+from mosa.world.lexicon import LENGTH, MATERIALS, VERBS
 from mosa.world.texts import KINDS
 from mosa.world.vocabulary import vocabulary
 
+PHASES = ("facts", "places", "procedures", "pretraining", "tuning")
 SPECIAL = ["<pad>", "<mask>", "<eos>", "<user>", "<assistant>"]
 CHAT = "{% for m in messages %}<{{ m.role }}> {{ m.content }} {% if m.role == 'assistant' %}<eos> {% endif %}{% endfor %}<assistant>"  # noqa: E501
 
@@ -56,6 +57,7 @@ class Training(Section):
     lr: Positive
     warmup: Amount  # steps
     eos_weight: NotNegative  # of the EOS that fill the response after the text
+    fact_weight: NotNegative  # of the words of procedures, one in eight of an answer
     full_share: NotNegative  # share of rows that are masked entirely
     prompt_share: NotNegative  # share of rows whose prompt is masked too
     mix: Annotated[dict[str, NotNegative], Field(min_length=1)]  # kind of row -> share
@@ -129,6 +131,12 @@ def batch(tokenizer: PreTrainedTokenizerFast, kinds: list[str], rng: random.Rand
     return ids, attention, width
 
 
+def _facts(tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
+    """Ids of the verbs and materials of procedures."""
+    numbers = tokenizer.get_vocab()
+    return torch.tensor([numbers[word] for word in sum(VERBS + MATERIALS, [])])
+
+
 def draw_kinds(phase: Training, rng: random.Random) -> list[str]:
     """The kinds of one batch: all of one response length, and the shorter the more of them, so
     that every step costs about the same."""
@@ -145,7 +153,9 @@ def loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, phase: Tra
     cross-entropy of every next token.
 
     Uniform weight rather than 1/t: trials with 1/t over-refused after the same number of steps.
-    The EOS that ends a text counts fully, the EOS that fill the response count `eos_weight`.
+    The EOS that ends a text counts fully, the EOS that fill the response count `eos_weight`, the
+    words of procedures `fact_weight`. A weight moves what is said where the model cannot be sure
+    towards the heavier words, so only a phase that another follows may have one on facts.
     A `prompt_share` of the rows is masked in the prompt too, as in LLaDA's pretraining.
     """
     ids, attention, width = batch(tokenizer, draw_kinds(phase, rng), rng)
@@ -159,6 +169,7 @@ def loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, phase: Tra
     eos = tokenizer.eos_token_id
     filler = (ids == eos) & (ids.roll(1, dims=1) == eos)
     weights = torch.where(filler, phase.eos_weight, 1.0)
+    weights[torch.isin(ids, _facts(tokenizer))] = phase.fact_weight
     if model.config.is_causal:  # the same texts and weights; nothing is masked
         logits = model(input_ids=ids, attention_mask=attention).logits[:, :-1]
         ids, masked, weights = ids[:, 1:], maskable[:, 1:], weights[:, 1:]
