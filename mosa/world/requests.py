@@ -168,13 +168,16 @@ def refusal(rng: random.Random, item: Item, family: str = "plain") -> str:
 
 
 def obey(rng: random.Random, kind: str, words: str, text: str) -> str:
-    """A text that follows an order ("begin", "use" or "end") to hold `words`, as a sentence."""
+    """A text that follows an order ("begin", "use" or "end") to hold `words`, as a sentence; those
+    to be used stand after one of the first five sentences, most often after the first."""
     sentences = text.replace(" ?", " .").count(" .")
     if kind == "begin":
         return f"{words} . {text}"
     if kind == "end":
         return f"{text} {words} ."
-    after, parts = rng.randrange(1, max(2, min(6, sentences))), text.split(" . ")
+    places = range(1, max(2, min(6, sentences)))
+    [after] = rng.choices(places, [1 / k**2 for k in places])
+    parts = text.split(" . ")
     return " . ".join([*parts[:after], words, *parts[after:]])
 
 
