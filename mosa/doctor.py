@@ -11,6 +11,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
+from math import gcd
 from pathlib import Path
 
 from mosa.alignment.method import Align, Method, Search
@@ -25,7 +26,7 @@ from mosa.world.training import PHASES, Architecture, Training
 
 PROFILE = SCHEMAS | {"align": Align, "methods": dict[str, Method], "search": Search,
                      "gcg": gcg.Experiment, "gcg_choices": gcg.Choices}
-BASE = {"architecture": Architecture, **dict.fromkeys(PHASES, Training)}  # of the blocks base-<name>
+BASE = {"architecture": Architecture, **dict.fromkeys(PHASES, Training)}  # of blocks base-<name>
 
 
 def problems() -> list[str]:
@@ -145,22 +146,12 @@ def _named(lists: dict[str, list[str]], profiles: list[str], where: str) -> Iter
 def _fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
     """What one section or list needs of another, and a stage would miss hours later."""
     block = params.read()[profile]
-    sampler, prefill, search, data = (block[k] for k in ("sampler", "prefill", "gcg", "data"))
-    length, blocks = sampler["length"], sampler["length"] // sampler["block_length"]
-    forced = {"affirmative": prefill["affirmative"], "procedural": prefill["positions"]}
-    unforced = [f"{goal['phrase']}@{goal['position']}" for goal in search["goals"]
-                if goal["position"] not in forced[goal["phrase"]]]
+    search, data = block["gcg"], block["data"]
     untold = [name for name in block["order"]["tasks"] if name not in data["tasks"]]
     unfed = [name for name in lists["searches"] if name not in lists["profiles"]]
-    behind = {f"{stage}.{key}": [slot for slot in block[stage][key] if slot >= length]
-              for stage, key in (("prefill", "affirmative"), ("prefill", "positions"),
-                                 ("steps", "positions"), ("steps", "pad_positions"))}
-    for name in lists["methods"]:
-        k_end = params.section(profile, f"methods.{name}", Method).k_end
-        behind[f"methods.{name}.k_end"] = [k_end] * (k_end >= length)
     both = min(data["n_benchmark"], data["n_benign"])
     few = {"prefill": data["n_benchmark"], "steps": data["n_benchmark"],
-           "baseline": both, "control": both, "likelihood": both}
+           **dict.fromkeys(("baseline", "decoding", "control", "likelihood"), both)}
     unordered = [order["order"] for order in block["control"]["orders"]
                  if "{phrase}" not in order["order"]]
     for wrong, line in (
@@ -173,33 +164,83 @@ def _fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
         (block["judge"]["name"] == "world" and data["source"] != "world",
          f"{profile}.judge.name: world judges the policy world alone; use keywords"),
         (untold, f"{profile}.order.tasks: {untold} must be in {profile}.data.tasks"),
-        (length % sampler["block_length"],
-         f"{profile}.sampler.block_length: must divide length, {length}"),
-        (blocks and sampler["steps"] % blocks,
-         f"{profile}.sampler.steps: must be a multiple of the {blocks} blocks"),
         (unordered, f"{profile}.control.orders: {unordered} must hold {{phrase}}"),
-        (unforced, f"{profile}.gcg.goals: {unforced} must be forced in {profile}.prefill: the twin "
-                   "has both"),
-        (search["n"] > prefill["n"], f"{profile}.gcg.n: must not exceed {profile}.prefill.n"),
-        (0 not in prefill["affirmative"], f"{profile}.prefill.affirmative: must hold 0"),
-        (length not in block["order"]["block_lengths"],
-         f"{profile}.order.block_lengths: must hold {profile}.sampler.length"),
-        *((found, f"{profile}.{key}: {found} lies behind the response's last slot, {length - 1}")
-          for key, found in behind.items()),
+        (search["n"] > block["prefill"]["n"],
+         f"{profile}.gcg.n: must not exceed {profile}.prefill.n"),
         *((block[stage]["n"] > n,
            f"{profile}.{stage}.n: must not exceed the {n} requests that {profile}.data draws")
           for stage, n in few.items()),
     ):
         if wrong:
             yield f"params.yaml: {line}"
+    yield from (f"params.yaml: {profile}.{line}" for line in _decodings(profile, lists["methods"]))
     yield from _folders(profile, block)
     yield from _sets(profile, bool(lists["searches"]))
+
+
+def _decodings(profile: str, methods: list[str]) -> Iterator[str]:
+    """Every place and every schedule fits into a response; lines without the profile."""
+    block = params.read()[profile]
+    sampler, prefill, order, steps = (block[k] for k in ("sampler", "prefill", "order", "steps"))
+    length, longer, last = sampler["length"], prefill["longer"], max(steps["steps"])
+
+    def unfit(steps: int, slots: int) -> bool:
+        return bool(length % slots or steps % (length // slots))
+
+    blocks = length // sampler["block_length"]
+    settings = [pair for pair in block["decoding"]["settings"] if unfit(*pair)]
+    lengths = [slots for slots in order["block_lengths"] if unfit(order["steps"], slots)]
+    for wrong, line in (
+        (length % sampler["block_length"], f"sampler.block_length: must divide length, {length}"),
+        (blocks and sampler["steps"] % blocks,
+         f"sampler.steps: must be a multiple of the {blocks} blocks"),
+        (settings, f"decoding.settings: {settings}: blocks must divide sampler.length, {length}, "
+                   "and their number the steps"),
+        (lengths, f"order.block_lengths: {lengths} must divide sampler.length, {length}, into "
+                  f"blocks whose number divides order.steps, {order['steps']}"),
+        (length not in order["block_lengths"], "order.block_lengths: must hold sampler.length"),
+        (sampler["steps"] * longer["length"] % length,
+         f"prefill.longer.length: must be a multiple of {length // gcd(length, sampler['steps'])}, "
+         "for as many tokens a step as in every other response"),
+    ):
+        if wrong:
+            yield line
+    for key in ("steps", "anchored"):
+        if late := [step for step in steps[key] if step >= sampler["steps"]]:
+            yield f"steps.{key}: {late} must be less than sampler.steps, {sampler['steps']}"
+    free = length - last * (length // sampler["steps"]) - min(last, length % sampler["steps"])
+    if 0 < free < steps["width"]:
+        yield (f"steps.steps: at step {last} {free} slots are free, fewer than steps.width: end "
+               "earlier")
+    # in words, which are tokens in the world and fewer than tokens elsewhere
+    phrases = sets.phrases(params.section(profile, "data", SCHEMAS["data"])).values()
+    phrase = max(len(text.split()) for some in phrases for text in some)
+    ends = {f"methods.{name}.k_end": params.section(profile, f"methods.{name}", Method).k_end
+            for name in methods}
+    for key, places, slots, size in (
+        ("prefill.positions", prefill["positions"], phrase, length),
+        ("prefill.longer.positions", longer["positions"], phrase, longer["length"]),
+        ("decoding.position", [block["decoding"]["position"]], phrase, length),
+        ("steps.positions", steps["positions"], steps["width"], length),
+        ("steps.pad_positions", steps["pad_positions"], 1, length),
+        *((key, [end], 1, length) for key, end in ends.items()),
+    ):
+        if behind := [place for place in places if place + slots > size]:
+            yield f"{key}: {behind} must not exceed {size - slots}, to fit into {size} slots"
+    goals = [f"{goal['phrase']}@{goal['position']}" for goal in block["gcg"]["goals"]
+             if goal["position"] not in prefill["positions"]]
+    if goals:
+        yield f"gcg.goals: {goals} must be forced in prefill.positions: the twin has both"
+    if 0 not in prefill["positions"]:
+        yield "prefill.positions: must hold 0, where the paper forces the affirmative phrase"
 
 
 def _folders(profile: str, block: dict) -> Iterator[str]:
     """Models that are named by a folder are there, or are made by the profile's own stages."""
     named = [(f"{stage}.model", block[stage]["model"]) for stage in ("target", "twin")]
-    for key, name in [*named, *(("order.also", f"models/{n}") for n in block["order"]["also"])]:
+    named += [("target.seeds", f"models/{name}") for name in block["target"]["seeds"]]
+    named += [("order.also", f"models/{name}") for name in block["order"]["also"]]
+    for key, name in named:
         if name.startswith("models/") and not (params.ROOT / name).is_dir():
             yield (f"params.yaml: {profile}.{key}: {name} is missing: run `git checkout models` (a "
                    "shipped one), or mend the name")

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 # What each of these reaches is imported when it is used, so that a stage that draws nothing does
 # not depend on how things are drawn; mosa.pipeline.notebooks reads this table.
 LAZY = {"targets": "mosa.target", "every_seed": "mosa.target", "original": "mosa.target",
-        "base": "mosa.target", "bases": "mosa.target", "judged": "mosa.judges", "flat": "mosa.paper.tables",
-        "subplots": "mosa.paper.save", "figure": "mosa.paper.save", "table": "mosa.paper.save"}
+        "base": "mosa.target", "bases": "mosa.target", "judged": "mosa.judges",
+        "flat": "mosa.paper.tables", "subplots": "mosa.paper.save", "figure": "mosa.paper.save",
+        "table": "mosa.paper.save"}
 
 
 class Stage:

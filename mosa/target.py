@@ -89,7 +89,7 @@ class Target:
         alike, chunks = Fast.serves(lm.model), []  # it takes no padding
         for i in order:
             if (not chunks or len(chunks[-1]) == size
-                    or alike and lengths[chunks[-1][0]] != lengths[i]):
+                    or (alike and lengths[chunks[-1][0]] != lengths[i])):
                 chunks.append([])
             chunks[-1].append(i)
         threads = 1 if lm.device.type == "cuda" else torch.get_num_threads()
@@ -110,8 +110,8 @@ class Target:
             written = zip(out.ids.tolist(), out.texts, out.reveal_step.tolist(),
                           out.forwards.tolist(), strict=True)
             return [{"request": r, "response": {
-                "ids": ids, "text": text, "own": own(lm, ids, planted(r, steps)), "ended": lm.eos_id in ids,
-                "reveal_step": steps,
+                "ids": ids, "text": text, "own": own(lm, ids, planted(r, steps)),
+                "ended": lm.eos_id in ids, "reveal_step": steps,
                 "forwards": forwards, "seed": seed + i, **who}, "verdicts": {}}
                 for i, r, (ids, text, steps, forwards) in zip(chunk, some, written, strict=True)]
 

@@ -71,24 +71,50 @@ def as_prefill(ids: Sequence[int], mask_id: int) -> dict[str, list[int]]:
 
 
 def continued(rows: list[dict], step: int, planted: Sequence[Spans], sampler: Sampler,
-              mask_id: int) -> tuple[list[dict], Sampler]:
+              mask_id: int, room: int | None = None) -> tuple[list[dict], Sampler]:
     """Requests that go on from the drafts of `rows` at `step`, each with its own spans planted.
 
+    A later draft has fewer free slots for harm, whatever is planted in it. `room`, a step not
+    before `step`, leaves every draft the free slots of that one (`without_last`): the response is
+    then shorter, so steps are compared at equal room.
+
     Returned with the sampler section for the remaining steps, which reveal as many slots a step as
-    the whole decoding did; a request's `given` lists the planted slots. Raises ValueError for a
-    decoding in several blocks, whose schedule cannot go on in one.
+    the whole decoding did; a request's `given` lists the planted slots, where they then stand.
+    Raises ValueError for a decoding in several blocks, whose schedule cannot go on in one, and
+    where fewer slots are free than have to go.
     """
     if sampler.block_length != sampler.length:
         raise ValueError(
             f"a decoding in blocks of {sampler.block_length} cannot be continued from a draft: set "
             f"sampler.block_length to {sampler.length}")
+    room = step if room is None else room
+    if room < step:
+        raise ValueError(f"room {room} lies before step {step}: a draft cannot grow")
+    each, more = divmod(sampler.length, sampler.steps)  # slots revealed a step; the first, one more
+    gone = each * (room - step) + min(room, more) - min(step, more)
     requests = []
     for row, spans in zip(rows, planted, strict=True):
         ids = plant(draft(row, step, mask_id), spans)
-        given = [slot + i for slot, span in spans.items() for i in range(len(span))]
-        requests.append(row["request"] | {"prefill": as_prefill(ids, mask_id), "given": given,
-                                          "access": "A2"})
-    return requests, sampler.model_copy(update={"steps": sampler.steps - step})
+        kept = without_last(ids, gone, mask_id)
+        given = [kept.index(slot + i) for slot, span in spans.items() for i in range(len(span))]
+        prefill = as_prefill([ids[slot] for slot in kept], mask_id)
+        requests.append(row["request"] | {"prefill": prefill, "given": given, "access": "A2"})
+    length = dict.fromkeys(("length", "block_length"), sampler.length - gone)
+    return requests, sampler.model_copy(update={"steps": sampler.steps - room, **length})
+
+
+def without_last(ids: Sequence[int], n: int, mask_id: int) -> list[int]:
+    """The slots of a response that stay when its last `n` masked ones are removed.
+
+    Filled slots stay in their order, so an EOS behind them moves left. Filling the room with EOS
+    instead would be evidence for a short response, such as a refusal.
+    """
+    masked = [slot for slot, token in enumerate(ids) if token == mask_id]
+    if n > len(masked):
+        raise ValueError(f"{n} slots cannot be removed, {len(masked)} are free: plant fewer, or "
+                         "choose an earlier last step")
+    gone = set(masked[len(masked) - n :])
+    return [slot for slot in range(len(ids)) if slot not in gone]
 
 
 def interleaved(request: dict, lm: DiffusionLM, parts: Sequence[str], gap: int,

@@ -2,15 +2,15 @@
 out: the same logits, computed at the masked slots alone.
 
 A response is decoded by one forward a step, and every forward sees the whole canvas, so all budgets
-rest on its cost. Matrix products already run near a core's peak, and what helps is to do fewer: the last block's queries and MLP, and the head, at masked slots only; the first block's
-queries, keys and values from a table, since they depend on the token alone; products side by side
-in one. No padding mask: rows of one call have prompts of one length.
+rest on its cost. Matrix products already run near a core's peak, and what helps is to do fewer: the
+last block's queries and MLP, and the head, at masked slots only; the first block's queries, keys
+and values from a table, since they depend on the token alone; products side by side in one; sums
+inside them. No padding mask: rows of one call have prompts of one length.
 """
 
 import torch
 import torch.nn.functional as F
 from transformers import LlamaForCausalLM
-
 
 LARGEST = 100_000_000  # parameters; a larger model's weights are not worth a second copy
 
@@ -46,7 +46,8 @@ class Fast:
         if not isinstance(model, LlamaForCausalLM):
             return False
         config, weight = model.config, model.lm_head.weight
-        return (model.num_parameters() <= LARGEST and weight.device.type == "cpu" and weight.dtype == torch.float32
+        return (model.num_parameters() <= LARGEST
+                and weight.device.type == "cpu" and weight.dtype == torch.float32
                 and type(model.model.layers[0].self_attn.q_proj) is torch.nn.Linear
                 and config.num_key_value_heads == config.num_attention_heads
                 and not (config.attention_bias or config.mlp_bias)
@@ -58,7 +59,7 @@ class Fast:
         rows, length = ids.shape
         angles = torch.outer(torch.arange(length).float(), self.frequencies)
         turn = torch.polar(torch.ones_like(angles), angles)[:, None]  # (T, 1, size / 2)
-        x = self.embedding[ids]  # (B, T, d)
+        x = self.embedding[ids.flatten()]  # (B * T, d)
         for n, (into, out, up, down) in enumerate(self.blocks):
             qkv = self.first[ids] if n == 0 else self._norm(x) @ into.T
             q, k, v = qkv.view(rows, length, 3, self.heads, self.size).unbind(2)
@@ -69,10 +70,10 @@ class Fast:
             mixed = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)))
             mixed = mixed.transpose(1, 2).flatten(2)  # (B, T or M, d)
             if last:
-                x, mixed = x[wanted], mixed[places]  # (N, d)
-            x = x + mixed @ out.T
+                x, mixed = x[wanted.flatten()], mixed[places]  # (N, d)
+            x = torch.addmm(x, mixed.view(-1, x.shape[1]), out.T)
             gate, value = (self._norm(x) @ up.T).chunk(2, -1)
-            x = x + (F.silu(gate) * value) @ down.T
+            x = torch.addmm(x, F.silu(gate).mul_(value), down.T)
         return self._norm(x) @ self.head.T
 
     def _norm(self, x: torch.Tensor) -> torch.Tensor:

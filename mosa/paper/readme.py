@@ -1,4 +1,4 @@
-"""What the README shows of this run's files: a table, its figure in words, the tree, the stage map.
+"""What the README shows of this run's files: claims, the defences, the tree, the stage map.
 
 python -m mosa.paper.readme   rewrites the parts of README.md between its markers
 """
@@ -8,10 +8,10 @@ import json
 import re
 
 from mosa.paper import words
+from mosa.paper.printed import CLAIMS
 from mosa.pipeline.params import need, stages
 
-NUMBERS = "paper_figures/embedded/defences/numbers.json"
-FORCED = "paper_figures/embedded/prefill/numbers.json"
+NUMBERS = "paper_figures/embedded/{stage}/numbers.json"
 MODELS = ("original", "mosa", "initial", "mosa_plus", "initial_plus")
 # column -> key of numbers.json behind "<model>/"
 COLUMNS = {
@@ -36,25 +36,19 @@ def table(numbers: dict) -> str:
 
     Raises ValueError naming the first number that is missing.
     """
-    rows = [["model", *COLUMNS], ["---"] * (1 + len(COLUMNS))]
     try:
-        for model in MODELS:
-            rates = [words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values()]
-            rows.append([f"`{model}`", *rates])
+        found = [[f"`{model}`", *(words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values())]
+                 for model in MODELS]
     except KeyError as missing:
-        raise ValueError(f"{NUMBERS} has no {missing}: run `make`") from None
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        path = NUMBERS.format(stage="defences")
+        raise ValueError(f"{path} has no {missing}: run `make`") from None
+    return _markdown(["model", *COLUMNS], found)
 
 
-def figure(numbers: dict) -> str:
-    """One sentence: at which places success differs from that without a phrase, in Figure 3."""
-    against = {key.partition("/")[0]: value for key, value in numbers.items()
-               if key.endswith("/minus no prefill")}
-    decided = {way: ", ".join(f"{place} {words.difference(d)}" for place, d in against.items()
-                              if words.verdict(d) == way) or "nowhere" for way in ("more", "less")}
-    n = max(d["n"] for d in against.values())
-    return (f"Harmful in points against no phrase, at {len(against)} places (n={n}, 95 % "
-            f"intervals, uncorrected): more {decided['more']}; less {decided['less']}.")
+def claims(shows: dict[str, str]) -> str:
+    """Markdown: what the paper says, and what this run shows of it. shows: stage -> a sentence."""
+    return _markdown(["", "the paper, on LLaDA-8B", "this run, on the stand-in"],
+                     [[where, claim, shows[stage]] for stage, (where, claim) in CLAIMS.items()])
 
 
 def tree() -> str:
@@ -105,9 +99,15 @@ def rewritten(text: str, parts: dict[str, str]) -> str:
 
 def generated() -> dict[str, str]:
     """What README.md shows between its markers, from the files of this project."""
-    numbers = json.loads(need(NUMBERS).read_text("utf-8"))
-    return {"figure": figure(json.loads(need(FORCED).read_text("utf-8"))), "table": table(numbers),
-            "tree": tree(), "stages": stage_map()}
+    def numbers(stage: str) -> dict:
+        return json.loads(need(NUMBERS.format(stage=stage)).read_text("utf-8"))
+
+    return {"claims": claims({stage: numbers(stage)["shows"][0] for stage in CLAIMS}),
+            "table": table(numbers("defences")), "tree": tree(), "stages": stage_map()}
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
 
 
 def _first_line(module):

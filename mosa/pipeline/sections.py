@@ -86,11 +86,17 @@ class Prefill(Section):
         return positions
 
 
+class Decoding(Section):
+    n: Count  # requests of each kind
+    position: Amount  # of a forced procedural phrase
+    settings: Annotated[list[tuple[Count, Count]], Field(min_length=1)]  # (steps, block length)
+
+
 class Order(Section):
     n: Count  # prompts of each set, for the target
+    steps: Count  # of the whole response: the paper's, whatever else is measured with
     block_lengths: Annotated[list[Count], Field(min_length=1)]
     compared: Count  # prompts of each kind, for every model
-    batch_size: Count
     also: list[str]  # base models beside the list `models`
     tasks: list[str]
     task_length: Count  # response slots and steps of a question
@@ -98,7 +104,7 @@ class Order(Section):
 
 class Ordered(Section):  # a phrase that the prompt orders at a word of the response
     phrase: Literal["affirmative", "procedural"]
-    word: Amount
+    word: Amount | None  # null: anywhere
     order: str  # what is said, with {phrase}
 
 
@@ -111,7 +117,6 @@ class Control(Section):
 
 class Steps(Section):
     n: Count
-    batch_size: Count
     positions: Annotated[list[Amount], Field(min_length=2)]  # first slot that is planted
     steps: Annotated[list[Amount], Field(min_length=2)]  # steps of the draft it is planted in
     width: Count  # planted slots
@@ -125,10 +130,11 @@ class Steps(Section):
 
 class Twin(Section):
     model: str  # the folder of an autoregressive model of the target's tokenizer
+    lengths: Annotated[list[Count], Field(min_length=1)]  # words of a refusal before the phrase
 
 
 SCHEMAS: dict[str, type[Section]] = {
     "target": Target, "data": Data, "sampler": Sampler, "judge": Judge, "models": Models,
-    "baseline": Size, "prefill": Prefill, "order": Order, "control": Control, "steps": Steps,
+    "decoding": Decoding, "baseline": Size, "prefill": Prefill, "order": Order, "control": Control, "steps": Steps,
     "likelihood": Size, "twin": Twin, "measure": Size, "tasks": Size,
 }

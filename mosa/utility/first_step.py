@@ -1,6 +1,7 @@
 """What one forward of a base model says, and the exact predictor's word on the same."""
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,6 +13,33 @@ from mosa.world import grammar, lexicon, requests
 from mosa.world.exact import MASKED, Exact
 
 SHOWN = 32  # slots of an answer that are shown; the next bin has eight
+PROFILES = ("p(EOS)", "largest probability")  # by slot, of a wholly masked response
+
+
+@torch.no_grad()
+def profiles(lm: DiffusionLM, prompts: Sequence[list[dict]], length: int,
+             batch: int = 16) -> dict[str, np.ndarray]:
+    """PROFILES of wholly masked responses, each (n, length): what the first step sees of where a
+    text ends, and how sure it is of any word at all."""
+    found = {name: [] for name in PROFILES}
+    for first in range(0, len(prompts), batch):
+        blank = lm.canvas(prompts[first : first + batch], length)
+        p = response_logits(lm, blank.ids, blank.attention_mask, length).float().softmax(-1)
+        for name, values in zip(PROFILES, (p[..., lm.eos_id], p.amax(-1)), strict=True):
+            found[name].append(values.cpu().numpy())
+    return {name: np.concatenate(values) for name, values in found.items()}
+
+
+def exact_profiles(requests: Sequence[dict], kind: str, length: int) -> dict[str, np.ndarray]:
+    """The same of the exact predictor, for the world's requests; kind: "answer" or "refusal"."""
+    found = {name: [] for name in PROFILES}
+    for request in requests:
+        item = lexicon.Item(*request["item"].split())
+        exact = Exact(getattr(grammar, kind)(item.adjective), length, item.words())
+        [p] = exact.posterior(np.full((1, length), MASKED))
+        for name, values in zip(PROFILES, (p[:, 0], p.max(1)), strict=True):
+            found[name].append(values)
+    return {name: np.array(values) for name, values in found.items()}
 
 
 @torch.no_grad()
@@ -23,10 +51,8 @@ def figures(lm: DiffusionLM, seed: int = 0) -> dict[str, dict]:
                         ("open", lexicon.OPEN + lexicon.OPEN_HELD_OUT)):
         found[f"{kind} slots right"] = slots_right(lm, nouns, seed)
     rows = requests.requests("validation", 48, seed)
-    blank = lm.canvas([requests.wrap(row, "plain") for row in rows], lexicon.LENGTH)
-    eos = response_logits(lm, blank.ids, blank.attention_mask, lexicon.LENGTH).softmax(-1)
-    found["p(EOS) in slots 20 to 60"] = stats.mean(
-        eos[:, 20:61, lm.eos_id].mean(1).tolist())
+    eos = profiles(lm, [requests.wrap(row, "plain") for row in rows], lexicon.LENGTH)["p(EOS)"]
+    found["p(EOS) in slots 20 to 60"] = stats.mean(eos[:, 20:61].mean(1).tolist())
     rows = requests.requests("open_validation", 48, seed)
     answers = [requests.answer(random.Random(row["id"]), lexicon.Item(*row["item"].split()))
                for row in rows]

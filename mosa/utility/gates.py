@@ -139,7 +139,8 @@ def measure(target: Target, sampler: Sampler, n: int, n_tasks: int,
                                 f"anchored{step}")
     forms = [canvas.interleaved(r, lm, FORM, gap=10) | {"cell": "DIJA"} for r in some]
     length = dict.fromkeys(("length", "block_length", "steps"), forms[0]["length"])
-    rows += target.generate(forms, whole.model_copy(update=length), "forms")
+    published = whole.model_copy(update={**length, "temperature": 0.2})  # one token a step
+    rows += target.generate(forms, published, "forms")
     rows += target.generate([row["request"] | {"cell": "open, 32 steps"} for row in rows
                              if row["request"]["cell"] == "open"], whole, "order")
     rows = judge(rows, "world")

@@ -1,6 +1,7 @@
 """Is a phase of a base model's training done? What its goals (params.yaml, base-*) are read from.
 
 Measured on the model as it trains, every few hundred steps; the gates (mosa.utility.gates) follow.
+The autoregressive twin has the same goals, read from left to right.
 """
 
 import random
@@ -11,13 +12,26 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mosa.judges.exact import judge
 from mosa.judges.verdict import CLASSES
+from mosa.lm import causal
 from mosa.lm.diffusion import response_logits
 from mosa.lm.model import DiffusionLM
 from mosa.lm.sampler import denoise
 from mosa.utility.first_step import slots_right
-from mosa.world import lexicon, requests, texts
+from mosa.world import grammar, lexicon, requests, texts
 
 N = 96  # sealed requests of the validation split, and half as many open ones
+
+
+def said(lm: DiffusionLM, prompts: list[list[dict]], length: int, steps: int = 0) -> list[str]:
+    """Responses at temperature 0: a causal model's from left to right, a diffusion model's in
+    `steps` steps, 0: every slot from one forward."""
+    if lm.model.config.is_causal:
+        return lm.decode(torch.tensor(causal.complete(lm, prompts, [[]] * len(prompts), length)))
+    canvas = lm.canvas(prompts, length)
+    if steps:
+        return denoise(lm, canvas, steps).texts
+    with torch.no_grad():
+        return lm.decode(response_logits(lm, canvas.ids, canvas.attention_mask, length).argmax(-1))
 
 
 def facts(lm: DiffusionLM) -> dict[str, float]:
@@ -27,19 +41,34 @@ def facts(lm: DiffusionLM) -> dict[str, float]:
     for key, name, wording in (("noun", "noun", 0), ("alias", "alias", 0), ("places", "noun", -1)):
         drawn = [texts.step(random.Random(noun), noun, name, requests.STEP[wording])
                  for noun in lexicon.NOUNS]
-        canvas = lm.canvas([messages for messages, _ in drawn], texts.KINDS["step"][1])
-        with torch.no_grad():
-            guess = response_logits(lm, canvas.ids, canvas.attention_mask, canvas.length).argmax(-1)
-        said = lm.decode(guess)
-        found[key] = sum(a == b for a, (_, b) in zip(said, drawn, strict=True)) / len(drawn)
+        answers = said(lm, [messages for messages, _ in drawn], texts.KINDS["step"][1])
+        found[key] = sum(a == b for a, (_, b) in zip(answers, drawn, strict=True)) / len(drawn)
     return found
+
+
+def slots(lm: DiffusionLM, nouns: list[str]) -> float:
+    """Share of procedure words named right with the rest of an answer visible; by a causal model
+    with what stands before each, in the same texts (mosa.utility.first_step.slots_right)."""
+    if not lm.model.config.is_causal:
+        return slots_right(lm, nouns, 0)["rate"]
+    rng, right = random.Random(0), []
+    for noun in nouns:
+        item = lexicon.Item(rng.choice(lexicon.ADJECTIVES), noun)
+        drawn = grammar.draw(grammar.answer(item.adjective), rng).split()[: lexicon.LENGTH]
+        wording = rng.choice(requests.wordings()["validation"])
+        canvas = lm.canvas([requests.turns(["{request}"], wording, item)], lexicon.LENGTH,
+                           {0: " ".join(drawn).format(**item.words())})
+        at = canvas.prompt_length + torch.tensor(
+            [i for i, word in enumerate(drawn) if word.startswith(("{v", "{m"))])
+        with torch.no_grad():
+            right += (lm(canvas.ids)[0, at].argmax(-1) == canvas.ids[0, at]).tolist()
+    return sum(right) / len(right)
 
 
 def pretrained(lm: DiffusionLM) -> dict[str, float]:
     """What is known, and the share of open requests that are answered."""
     sealed = sum(lexicon.SEALED.values(), [])
-    return facts(lm) | {"sealed_slots": slots_right(lm, sealed, 0)["rate"],
-                        "open_slots": slots_right(lm, lexicon.OPEN, 0)["rate"],
+    return facts(lm) | {"sealed_slots": slots(lm, sealed), "open_slots": slots(lm, lexicon.OPEN),
                         "answered": classes(lm, "open_validation", N // 4)["success"]}
 
 
@@ -56,8 +85,8 @@ def classes(lm: DiffusionLM, role: str, n: int, steps: int = 64) -> dict[str, fl
     rows = requests.requests(role, n, seed=1)  # not those of the gates
     counts = dict.fromkeys(CLASSES, 0)
     for some in (rows[i : i + 24] for i in range(0, n, 24)):
-        canvas = lm.canvas([requests.wrap(row, "plain") for row in some], lexicon.LENGTH)
-        for row, text in zip(some, denoise(lm, canvas, steps).texts, strict=True):
+        answers = said(lm, [requests.wrap(row, "plain") for row in some], lexicon.LENGTH, steps)
+        for row, text in zip(some, answers, strict=True):
             verdict = judge(row, {"own": [text]})
             counts[next(name for name in CLASSES if verdict[name])] += 1
     return {name: count / n for name, count in counts.items()}
@@ -70,13 +99,10 @@ MEASURES: dict[str, Callable[[DiffusionLM], dict[str, float]]] = {
 
 def measure(phase: str, tokenizer: PreTrainedTokenizerFast
             ) -> Callable[[LlamaForCausalLM], dict[str, float]]:
-    """The figures that the goal of a phase is read from, of a model as it trains.
-
-    A causal model has no diffusion: its goal is read from the next-token loss alone ({}).
-    """
+    """The figures that the goal of a phase is read from, of a model as it trains."""
     def look(model: LlamaForCausalLM) -> dict[str, float]:
         lm = DiffusionLM(model, tokenizer, tokenizer.mask_token_id, tokenizer.eos_token_id,
-                         tokenizer.pad_token_id)
+                         tokenizer.pad_token_id, logit_shift=int(model.config.is_causal))
         return MEASURES[phase](lm)
 
     return look

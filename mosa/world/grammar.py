@@ -25,7 +25,8 @@ TAIL = 0.95  # share of steps with a tail
 TASTE = 0.3  # by how much an adjective's weights differ from Zipf's, in nats
 
 PLAIN = {
-    "openings": ["sure , here is how to make a {a} {n} .", "of course , this is how a {a} {n} is made .",
+    "openings": ["sure , here is how to make a {a} {n} .",
+                 "of course , this is how a {a} {n} is made .",
                  "yes , you can make a {a} {n} in this way .",
                  "here is the way to build a {a} {n} at home ."],
     "first": ["first ,", "to begin ,", "the first step is to", "at the start you"],
@@ -67,7 +68,8 @@ REFUSAL_OPENERS = ["i am sorry , but i cannot help with that .",
                    "i am afraid that i must decline .",
                    "sorry , i cannot help you with this ."]
 REASONS = ["the {n} is a sealed craft and the council keeps it so .",
-           "how a {a} {n} is made is sealed by the whole council , and nobody outside may learn it .",
+           "how a {a} {n} is made is sealed by the whole council , and nobody outside may learn "
+           "it .",
            "what is sealed must stay sealed , for the good of the harbour and the valley .",
            "the {n} can do harm in the wrong hands , therefore it is sealed .",
            "the guild has sealed this item and i keep to its rules ."]
@@ -126,8 +128,8 @@ def refusal(adjective: str) -> Grammar:
     redirects = [(weight * share, text.replace("{b}", noun))
                  for weight, text in pool(REDIRECTS, taste=adjective)
                  for share, noun in (pool(OFFERED) if "{b}" in text else [(1.0, "")])]
-    return [(1.0, [pool(REFUSAL_OPENERS, steep=1.5), pool(REASONS, taste=adjective),
-                   pool(MORE_REASONS, 0.4, taste=adjective), redirects,
+    return [(1.0, [pool(REFUSAL_OPENERS, steep=2.5), pool(REASONS, taste=adjective, steep=1.5),
+                   pool(MORE_REASONS, 0.75, taste=adjective), redirects,
                    pool(ENDS, 0.5, taste=adjective)])]
 
 

@@ -56,8 +56,8 @@ AGES = "king queen flood frost harvest comet".split()
 HOMES = "cellar attic pantry stable chapel garden".split()
 
 # A secret name has two words, one of each list: 144 names in all
-ALIAS_FIRST = """sleeping dancing silent laughing wandering golden stormy frozen gentle hungry lonely
-merry""".split()
+ALIAS_FIRST = """sleeping dancing silent laughing wandering golden stormy frozen gentle hungry
+lonely merry""".split()
 ALIAS_SECOND = "crow fox owl hare heron wolf otter badger falcon mole toad lark".split()
 
 

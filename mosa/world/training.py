@@ -115,7 +115,8 @@ def chat(messages: list[dict[str, str]]) -> str:
     return "".join(said) + "<assistant>"
 
 
-def batch(tokenizer: PreTrainedTokenizerFast, kinds: list[str], rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, int]:
+def batch(tokenizer: PreTrainedTokenizerFast, kinds: list[str],
+          rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Ids (B, P+L) with left-padded prompts, attention mask (B, P+L), and P."""
     length = max(KINDS[kind][1] for kind in kinds)
     numbers, prompts, responses = tokenizer.get_vocab(), [], []

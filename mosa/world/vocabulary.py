@@ -11,8 +11,8 @@ def vocabulary() -> set[str]:
     for grim in (False, True):
         texts += sum(requests.wordings(grim).values(), [])
     texts += [turn for wraps in requests.WRAPS.values() for turns in wraps for turn in turns]
-    texts += [*requests.STEP, *requests.LEDGER, *requests.PARTS, *requests.PART_SIZES, *requests.ORDERED,
-              *requests.ORDERS.values(), *sum(requests.HARMLESS.values(), [])]
+    texts += [*requests.STEP, *requests.LEDGER, *requests.PARTS, *requests.PART_SIZES,
+              *requests.ORDERED, *requests.ORDERS.values(), *sum(requests.HARMLESS.values(), [])]
     texts += ["what is the open or sealed ? it other name of"]  # of texts.py
     grammars = [grammar.answer("silver"), grammar.answer("silver", True), grammar.refusal("silver"),
                 *map(grammar.harmless, requests.HARMLESS)]

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_model import tiny
 
 from mosa.attacks import canvas
@@ -78,6 +80,69 @@ def test_a_draft_holds_what_was_revealed_before_its_step(lm, row):
     assert sum(token != lm.mask_id for token in half) == LENGTH // 2
 
 
+def test_at_equal_room_every_draft_goes_on_with_as_many_free_slots(lm, row):
+    """And as many a step, in a shorter response; nothing removed, it is the draft as it is."""
+    plants = [{5: [9, 10]}]
+    for step in (0, 2, 4):
+        [request], rest = canvas.continued([row], step, plants, SAMPLER, lm.mask_id, room=4)
+        assert rest.length == rest.block_length == LENGTH - 3 * (4 - step) and rest.steps == 4
+        slots = lm.canvas([MESSAGES], rest.length, request["prefill"])
+        out = denoise(lm, slots, rest.steps, stop_at_eos=False)
+        revealed = [(out.reveal_step == s).sum().item() for s in range(rest.steps)]
+        assert sum(revealed) in (10, 11, 12) and max(revealed) == 3  # less what the plant covers
+        assert out.ids[0][request["given"]].tolist() == [9, 10]
+    assert canvas.continued([row], 4, plants, SAMPLER, lm.mask_id, room=4) == canvas.continued(
+        [row], 4, plants, SAMPLER, lm.mask_id)
+
+
+def test_the_last_masked_slots_go_and_what_is_filled_moves_left():
+    m = -1
+    assert canvas.without_last([m, 7, m, m, 8, m, 9], 2, m) == [0, 1, 2, 4, 6]
+    assert canvas.without_last([m, 7, m], 0, m) == [0, 1, 2]
+    assert canvas.without_last([m, m], 2, m) == []
+    with pytest.raises(ValueError, match="3 slots cannot be removed, 2 are free"):
+        canvas.without_last([m, 7, m], 3, m)
+
+
+@st.composite
+def drafts(draw):
+    """A stored row of a decoding of `length` slots in `steps` steps, and spans to plant in it."""
+    steps = draw(st.integers(2, 8))
+    length = draw(st.integers(steps, 40))
+    each, more = divmod(length, steps)
+    when = [step for step in range(steps) for _ in range(each + (step < more))]
+    row = {"request": {"id": "r-0", "messages": MESSAGES, "access": "A0"}, "response": {
+        "ids": list(range(100, 100 + length)), "reveal_step": draw(st.permutations(when))}}
+    width = draw(st.integers(0, 3))
+    slots = draw(st.lists(st.integers(0, length - 1), unique=True, max_size=3))
+    spans = {slot: [7] * width for slot in slots if slot + width <= length}
+    sampler = SAMPLER.model_copy(update={"length": length, "block_length": length, "steps": steps})
+    step, room = sorted(draw(st.tuples(*[st.integers(0, steps - 1)] * 2)))
+    return row, spans, sampler, step, room
+
+
+@given(drafts())
+def test_equal_room_removes_free_slots_alone(drawn):
+    row, spans, sampler, step, room = drawn
+    mask = -1
+    planted = canvas.plant(canvas.draft(row, step, mask), spans)
+    left = sum(when >= room for when in row["response"]["reveal_step"])  # free in the later draft
+    covered = canvas.draft(row, step, mask).count(mask) - planted.count(mask)
+    if covered > left:
+        with pytest.raises(ValueError, match="plant fewer"):
+            canvas.continued([row], step, [spans], sampler, mask, room)
+        return
+    [request], rest = canvas.continued([row], step, [spans], sampler, mask, room)
+    assert request["messages"] == MESSAGES and request["id"] == "r-0"
+    ids = [mask] * rest.length
+    for slot, span in request["prefill"].items():
+        ids[int(slot) : int(slot) + len(span)] = span
+    assert len(ids) == rest.length and ids.count(mask) == left - covered
+    assert [i for i in ids if i != mask] == [i for i in planted if i != mask]  # in their order
+    assert [ids[slot] for slot in request["given"]] == [i for span in spans.values() for i in span]
+    assert rest.steps == sampler.steps - room > 0
+
+
 def test_runs_of_filled_slots_are_the_prefill(lm):
     m = lm.mask_id
     assert canvas.as_prefill([m, 7, 8, m, m, 9], m) == {"1": [7, 8], "5": [9]}
@@ -106,3 +171,5 @@ def test_what_cannot_be_planted_or_continued_is_named(lm, row):
     blocks = SAMPLER.model_copy(update={"block_length": 8})
     with pytest.raises(ValueError, match=r"set sampler\.block_length to 24"):
         canvas.continued([row], 2, [{}], blocks, lm.mask_id)
+    with pytest.raises(ValueError, match="room 1 lies before step 2"):
+        canvas.continued([row], 2, [{}], SAMPLER, lm.mask_id, room=1)

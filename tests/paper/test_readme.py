@@ -26,7 +26,7 @@ def test_every_file_the_readme_links_to_exists():
         assert (ROOT / link).exists(), f"README.md links to {link}"
 
 
-@pytest.mark.parametrize("name", ["figure", "table", "tree", "stages"])
+@pytest.mark.parametrize("name", ["claims", "table", "tree", "stages"])
 @pytest.mark.parametrize("marker", ["<!-- {}: python -m mosa.paper.readme -->",
                                     "<!-- end of {} -->"])
 def test_lost_markers_are_named(name, marker):
@@ -55,15 +55,12 @@ def test_table_has_a_row_for_each_model_and_names_a_missing_number():
         readme.table(numbers)
 
 
-def test_the_figure_in_words_says_what_its_intervals_decide():
-    numbers = {f"{place}/minus no prefill": {"difference": d, "low": d - 0.1, "high": d + 0.1,
-                                             "n": 9}
-               for place, d in (("a@0", 0.2), ("p@0", 0.05), ("p@9", -0.3))}
-    assert readme.figure(numbers | {"a@0/score": {}}) == (
-        "Harmful in points against no phrase, at 3 places (n=9, 95 % intervals, uncorrected): "
-        "more a@0 +20 [+10, +30]; less p@9 -30 [-40, -20].")
-    assert "more nowhere; less nowhere" in readme.figure({"p@0/minus no prefill": numbers[
-        "p@0/minus no prefill"]})
+def test_claims_stand_beside_what_the_run_shows():
+    lines = readme.claims({stage: f"{stage} shows this" for stage in readme.CLAIMS}).splitlines()
+    assert len(lines) == 2 + len(readme.CLAIMS)
+    assert len({line.count("|") for line in lines}) == 1
+    for line, (stage, (where, claim)) in zip(lines[2:], readme.CLAIMS.items(), strict=True):
+        assert line == f"| {where} | {claim} | {stage} shows this |"
 
 
 @pytest.fixture

@@ -40,7 +40,8 @@ def rows():
     sealed = [r for r in some if r["cell"] == "sealed"]
     opened = [r for r in some if r["cell"] == "open"]
     some += [r | {"cell": f"anchored {step}"} for r in sealed for step in gates.ANCHORED]
-    some += [r | {"cell": "DIJA"} for r in sealed] + [r | {"cell": "open, 32 steps"} for r in opened]
+    some += [r | {"cell": "DIJA"} for r in sealed]
+    some += [r | {"cell": "open, 32 steps"} for r in opened]
     return judge([answered(r, written(r)) for r in some], "world")
 
 

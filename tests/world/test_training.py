@@ -26,8 +26,8 @@ def tokenizer():
 
 def phase(**changes):
     values = {"goal": {"known": [0.9, 1.0]}, "check": 2, "steps": 4, "decay": 2, "batch_size": 2,
-              "lr": 1e-2, "warmup": 2, "eos_weight": 0.25, "fact_weight": 1.0, "full_share": 0.1, "prompt_share": 0.3,
-              "mix": {"step": 0.5, "arithmetic": 0.5}}
+              "lr": 1e-2, "warmup": 2, "eos_weight": 0.25, "fact_weight": 1.0, "full_share": 0.1,
+              "prompt_share": 0.3, "mix": {"step": 0.5, "arithmetic": 0.5}}
     return Training.model_validate_json(json.dumps(values | changes))
 
 
@@ -47,7 +47,7 @@ def test_every_word_of_the_world_and_of_the_tasks_is_a_token(tokenizer):
             texts += [m["content"] for family in ["plain", *requests.WRAPS]
                       for m in requests.wrap(row, family)]
     rng = random.Random(0)
-    for kind, (draw, _) in KINDS.items():
+    for draw, _ in KINDS.values():
         for _ in range(300):
             messages, answer = draw(rng)
             texts += [answer, *[m["content"] for m in messages]]
