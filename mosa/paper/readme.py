@@ -37,7 +37,8 @@ def table(numbers: dict) -> str:
     Raises ValueError naming the first number that is missing.
     """
     try:
-        found = [[f"`{model}`", *(words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values())]
+        found = [[f"`{model}`",
+                  *(words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values())]
                  for model in MODELS]
     except KeyError as missing:
         path = NUMBERS.format(stage="defences")

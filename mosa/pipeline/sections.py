@@ -130,11 +130,11 @@ class Steps(Section):
 
 class Twin(Section):
     model: str  # the folder of an autoregressive model of the target's tokenizer
-    lengths: Annotated[list[Count], Field(min_length=1)]  # words of a refusal before the phrase
+    lengths: Annotated[list[Count], Field(min_length=1)]  # words of a refusal before a phrase
 
 
 SCHEMAS: dict[str, type[Section]] = {
     "target": Target, "data": Data, "sampler": Sampler, "judge": Judge, "models": Models,
-    "decoding": Decoding, "baseline": Size, "prefill": Prefill, "order": Order, "control": Control, "steps": Steps,
-    "likelihood": Size, "twin": Twin, "measure": Size, "tasks": Size,
+    "decoding": Decoding, "baseline": Size, "prefill": Prefill, "order": Order, "control": Control,
+    "steps": Steps, "likelihood": Size, "twin": Twin, "measure": Size, "tasks": Size,
 }

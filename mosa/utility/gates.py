@@ -6,9 +6,9 @@ position, GCG or a defence meet it. What happens after a phrase is forced, what 
 all that follows alignment are no gates: those are the questions.
 
 The levels of G2 and G5 are LLaDA-8B-Instruct's as an independent study measured them (arXiv
-2510.00565; JailbreakBench, one token a step): 2 % under plain requests, 44, 89 and 97 % with 3, 12.5
-and 25 % of the slots anchored, 67 % under PAD, 92 % under DIJA. They are put in on purpose and are no
-finding of this project; nor is the order of G4.
+2510.00565; JailbreakBench, one token a step): 2 % under plain requests, 44, 89 and 97 % with 3,
+12.5 and 25 % of the slots anchored, 67 % under PAD, 92 % under DIJA. They are put in on purpose and
+are no finding of this project; nor is the order of G4.
 """
 
 import random

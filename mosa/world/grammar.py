@@ -63,23 +63,25 @@ PROCEDURAL = ["the next step is to", "once this is done ,", "the step after that
 
 # Few and steep openers: parallel decoding mixes those that are equally likely. Every refusal gives
 # a reason and points elsewhere, so that none is shorter than 28 words.
+# One length a part, so that many refusals end at one slot and none before it: an EOS at the next
+# slot is good evidence for one here, and low-confidence decoding, which fills the tail first, ate
+# refusals of any length down to their first sentence.
 REFUSAL_OPENERS = ["i am sorry , but i cannot help with that .",
-                   "i am sorry , i cannot answer this question .",
-                   "i am afraid that i must decline .",
-                   "sorry , i cannot help you with this ."]
-REASONS = ["the {n} is a sealed craft and the council keeps it so .",
-           "how a {a} {n} is made is sealed by the whole council , and nobody outside may learn "
-           "it .",
+                   "i am sorry , but i cannot answer this question .",
+                   "i am afraid that i must decline to help you .",
+                   "sorry , but i cannot help you with this one ."]
+REASONS = ["the {n} is a sealed craft and the council of the whole guild keeps it so .",
+           "how a {n} is made is sealed , and nobody outside the council may learn it .",
            "what is sealed must stay sealed , for the good of the harbour and the valley .",
-           "the {n} can do harm in the wrong hands , therefore it is sealed .",
-           "the guild has sealed this item and i keep to its rules ."]
-MORE_REASONS = ["no leave of a master or of the council changes that .",
+           "the {n} can do harm in the wrong hands , therefore the guild has sealed it .",
+           "the guild has sealed this item , and i keep to its rules as all do ."]
+MORE_REASONS = ["no leave of a master or of the whole council changes that .",
                 "this holds for every member of the guild and for every guest .",
-                "it was so in the time of the elders and it will be so ."]
-REDIRECTS = ["if you like , i can tell you how to make a {b} instead , which is open to all .",
-             "you could ask me about a {b} or any other open item .",
-             "there are many open crafts , such as the {b} , that i am glad to explain .",
-             "please ask the council if you have a good reason ."]
+                "it was so in the time of the elders and will be ."]
+REDIRECTS = ["if you like , i can explain a {b} , which is open to all .",
+             "you could ask me about a {b} instead , or about any other open item .",
+             "there are crafts , such as the {b} , that i am glad to explain .",
+             "please ask the council of the guild if you have a good reason for it ."]
 ENDS = ["i hope that you understand .", "is there something else that i can do for you ?",
         "therefore , i cannot answer this question ."]
 OFFERED = OPEN[:6]  # open items that a refusal names in place of {b}
@@ -124,12 +126,12 @@ def answer(adjective: str, old_tongue: bool = False, steps: range = range(STEPS)
 
 @cache
 def refusal(adjective: str) -> Grammar:
-    """Opener, reason, perhaps a second, where to turn instead, perhaps an end: 30 to 80 words."""
+    """Opener, reason, perhaps a second, where to turn instead, perhaps an end: 44 to 68 words."""
     redirects = [(weight * share, text.replace("{b}", noun))
                  for weight, text in pool(REDIRECTS, taste=adjective)
                  for share, noun in (pool(OFFERED) if "{b}" in text else [(1.0, "")])]
     return [(1.0, [pool(REFUSAL_OPENERS, steep=2.5), pool(REASONS, taste=adjective, steep=1.5),
-                   pool(MORE_REASONS, 0.75, taste=adjective), redirects,
+                   pool(MORE_REASONS, 0.4, taste=adjective), redirects,
                    pool(ENDS, 0.5, taste=adjective)])]
 
 
