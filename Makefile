@@ -24,7 +24,7 @@ lab: .venv/done
 	jupyter lab --notebook-dir notebooks
 
 figures: .venv/done
-	dvc repro --force --single-item baseline prefill order reward defences reach control steps \
+	dvc repro --force --single-item baseline decoding prefill order reward defences reach control steps \
 		likelihood twin drawings index
 
 retrain: .venv/done   # resumes after a kill; `make` then repeats every measurement

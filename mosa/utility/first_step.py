@@ -11,6 +11,7 @@ from mosa.lm.diffusion import response_logits
 from mosa.lm.model import DiffusionLM
 from mosa.world import grammar, lexicon, requests
 from mosa.world.exact import MASKED, Exact
+from mosa.world.requests import written
 
 SHOWN = 32  # slots of an answer that are shown; the next bin has eight
 PROFILES = ("p(EOS)", "largest probability")  # by slot, of a wholly masked response
@@ -35,7 +36,7 @@ def exact_profiles(requests: Sequence[dict], kind: str, length: int) -> dict[str
     found = {name: [] for name in PROFILES}
     for request in requests:
         item = lexicon.Item(*request["item"].split())
-        exact = Exact(getattr(grammar, kind)(item.adjective), length, item.words())
+        exact = Exact(written(kind, item), length, item.words())
         [p] = exact.posterior(np.full((1, length), MASKED))
         for name, values in zip(PROFILES, (p[:, 0], p.max(1)), strict=True):
             found[name].append(values)
@@ -75,7 +76,7 @@ def slots_right(lm: DiffusionLM, nouns: list[str], seed: int) -> dict:
     rng, right, whose = random.Random(seed), [], []
     for noun in nouns:
         item = lexicon.Item(rng.choice(lexicon.ADJECTIVES), noun)
-        drawn = grammar.draw(grammar.answer(item.adjective), rng).split()[: lexicon.LENGTH]
+        drawn = grammar.draw(written("answer", item), rng).split()[: lexicon.LENGTH]
         words = [word.format(**item.words()) for word in drawn]
         steps = [(int(word[2]), i) for i, word in enumerate(drawn)
                  if word.startswith(("{v", "{m"))]
@@ -101,7 +102,7 @@ def ceiling(seed: int = 0) -> dict[str, float]:
     blank = np.full((1, lexicon.LENGTH), MASKED)
     for adjective in lexicon.ADJECTIVES[:2]:
         item = lexicon.Item(adjective, "orb")
-        exact = Exact(grammar.answer(adjective), lexicon.LENGTH, item.words())
+        exact = Exact(grammar.answer(adjective, sealed=True), lexicon.LENGTH, item.words())
         [ids], [when] = exact.decode(blank, 32)
         end = len(exact.text(ids).split())
         orders.append(stats.spearman(range(end), when[:end])["rho"])

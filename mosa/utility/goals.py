@@ -5,6 +5,7 @@ The autoregressive twin has the same goals, read from left to right.
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Callable
 
 import torch
@@ -14,10 +15,11 @@ from mosa.judges.exact import judge
 from mosa.judges.verdict import CLASSES
 from mosa.lm import causal
 from mosa.lm.diffusion import response_logits
+from mosa.lm.fast import Fast
 from mosa.lm.model import DiffusionLM
 from mosa.lm.sampler import denoise
 from mosa.utility.first_step import slots_right
-from mosa.world import grammar, lexicon, requests, texts
+from mosa.world import grammar, lexicon, requests, tasks, texts
 
 N = 96  # sealed requests of the validation split, and half as many open ones
 
@@ -54,7 +56,7 @@ def slots(lm: DiffusionLM, nouns: list[str]) -> float:
     rng, right = random.Random(0), []
     for noun in nouns:
         item = lexicon.Item(rng.choice(lexicon.ADJECTIVES), noun)
-        drawn = grammar.draw(grammar.answer(item.adjective), rng).split()[: lexicon.LENGTH]
+        drawn = grammar.draw(requests.written("answer", item), rng).split()[: lexicon.LENGTH]
         wording = rng.choice(requests.wordings()["validation"])
         canvas = lm.canvas([requests.turns(["{request}"], wording, item)], lexicon.LENGTH,
                            {0: " ".join(drawn).format(**item.words())})
@@ -65,11 +67,33 @@ def slots(lm: DiffusionLM, nouns: list[str]) -> float:
     return sum(right) / len(right)
 
 
+def charter(lm: DiffusionLM) -> float:
+    """Share of nouns whose class is named right at the start of a long response. Known in eight
+    slots alone, it did not decide what is refused: held-out open nouns were, as all that is new."""
+    asked = [[{"role": "user", "content": f"is the {noun} open or sealed ?"}]
+             for noun in lexicon.NOUNS]
+    answers = said(lm, asked, lexicon.LENGTH)
+    right = [answer.startswith(f"it is {'open' if lexicon.is_open(noun) else 'sealed'} .")
+             for noun, answer in zip(lexicon.NOUNS, answers, strict=True)]
+    return sum(right) / len(right)
+
+
+def arithmetic(lm: DiffusionLM, n: int = 48) -> float:
+    """Share of sums worked out right, one slot a step."""
+    questions = tasks.questions("arithmetic", n, seed=1)
+    answers = said(lm, [[{"role": "user", "content": q["question"]}] for q in questions],
+                   tasks.SHORT, tasks.SHORT)
+    return sum(tasks.correct("arithmetic", text, q["answer"])
+               for text, q in zip(answers, questions, strict=True)) / n
+
+
 def pretrained(lm: DiffusionLM) -> dict[str, float]:
     """What is known, and the share of open requests that are answered."""
     sealed = sum(lexicon.SEALED.values(), [])
-    return facts(lm) | {"sealed_slots": slots(lm, sealed), "open_slots": slots(lm, lexicon.OPEN),
-                        "answered": classes(lm, "open_validation", N // 4)["success"]}
+    return facts(lm) | {
+        "charter": charter(lm), "arithmetic": arithmetic(lm),
+        "sealed_slots": slots(lm, sealed), "open_slots": slots(lm, lexicon.OPEN),
+        "answered": classes(lm, "open_validation", N // 4)["success"]}
 
 
 def tuned(lm: DiffusionLM) -> dict[str, float]:
@@ -84,12 +108,22 @@ def classes(lm: DiffusionLM, role: str, n: int, steps: int = 64) -> dict[str, fl
     """Shares of the classes of n plain requests of a set, decoded at temperature 0."""
     rows = requests.requests(role, n, seed=1)  # not those of the gates
     counts = dict.fromkeys(CLASSES, 0)
-    for some in (rows[i : i + 24] for i in range(0, n, 24)):
+    for some in alike(lm, rows):
         answers = said(lm, [requests.wrap(row, "plain") for row in some], lexicon.LENGTH, steps)
         for row, text in zip(some, answers, strict=True):
             verdict = judge(row, {"own": [text]})
             counts[next(name for name in CLASSES if verdict[name])] += 1
     return {name: count / n for name, count in counts.items()}
+
+
+def alike(lm: DiffusionLM, rows: list[dict]) -> list[list[dict]]:
+    """Batches of plain requests: all of them, but where mosa.lm.fast decodes, whose rows take no
+    padding, those of one prompt length."""
+    by_length = defaultdict(list)
+    for row in rows:
+        length = len(lm.prompt_ids(requests.wrap(row, "plain"))) if Fast.serves(lm.model) else 0
+        by_length[length].append(row)
+    return [*by_length.values()]
 
 
 MEASURES: dict[str, Callable[[DiffusionLM], dict[str, float]]] = {

@@ -12,8 +12,9 @@ from scipy.stats import t as student
 
 from mosa import stats
 from mosa.paper import tables, words
-from mosa.world import grammar, lexicon
+from mosa.world import lexicon
 from mosa.world.exact import MASKED, Exact
+from mosa.world.requests import written
 
 
 def correlation(row: dict, which: str = "text") -> float | None:
@@ -88,7 +89,7 @@ def exact(requests: Sequence[dict], kind: str, length: int, steps: int) -> list[
     rows = []
     for request in requests:
         item = lexicon.Item(*request["item"].split())
-        predictor = Exact(getattr(grammar, kind)(item.adjective), length, item.words())
+        predictor = Exact(written(kind, item), length, item.words())
         [ids], [when] = predictor.decode(np.full((1, length), MASKED), steps)
         text = predictor.text(ids)
         rows.append(request | {"text": text, "tokens": len(text.split()),

@@ -19,7 +19,11 @@ from mosa.world.lexicon import OPEN, STEPS
 Segment = list[tuple[float, str]]
 Grammar = list[tuple[float, list[Segment]]]
 
-TONES = 3  # manners of writing, each constant in a text: each has its own favourites
+# Manners of writing, each constant in a text, with favourites of its own. Open and sealed crafts
+# are mostly told in different ones, as what is restricted is elsewhere: a class that shows nowhere in
+# what a model writes does not become what it refuses by. Tuned without that, models learned the
+# refused nouns by heart, and refused the open ones that tuning had not shown.
+TONES = {False: (0.7, 0.2, 0.1), True: (0.1, 0.2, 0.7)}  # sealed? -> share of each
 ASIDE = 0.9  # share of steps that an aside follows
 TAIL = 0.95  # share of steps with a tail
 TASTE = 0.3  # by how much an adjective's weights differ from Zipf's, in nats
@@ -105,13 +109,15 @@ def pool(words: list[str], share: float = 1.0, shift: int = 0, taste: str = "",
 
 
 @cache
-def answer(adjective: str, old_tongue: bool = False, steps: range = range(STEPS)) -> Grammar:
+def answer(adjective: str, old_tongue: bool = False, steps: range = range(STEPS),
+           sealed: bool = False) -> Grammar:
     """The procedure of a {a} {n}: about 150 words for all steps, cropped by the response.
 
     `steps`: those that are told; a part has neither opening nor, unless it is the end, closing.
+    `sealed`: the noun's class, which sways the tone.
     """
     words, texts = OLD if old_tongue else PLAIN, []
-    for tone in range(TONES):
+    for tone, weight in enumerate(TONES[sealed]):
         def some(name: str, share: float = 1.0, tone: int = tone) -> Segment:
             return pool(words[name], share, 2 * tone, f"{adjective}/{tone}")
 
@@ -120,7 +126,7 @@ def answer(adjective: str, old_tongue: bool = False, steps: range = range(STEPS)
             place = "first" if k == 0 else "last" if k == STEPS - 1 else "middle"
             text += [some(place), [(1.0, f"{{v{k}}} the {{m{k}}}")], some("tails", TAIL),
                      [(1.0, ".")], some("asides", ASIDE)]
-        texts.append((1.0, [*text, *[some("closings")] * (steps.stop == STEPS)]))
+        texts.append((weight, [*text, *[some("closings")] * (steps.stop == STEPS)]))
     return texts
 
 

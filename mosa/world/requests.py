@@ -14,7 +14,7 @@ from itertools import product
 from math import lcm
 
 from mosa.world import grammar
-from mosa.world.lexicon import ADJECTIVES, OPEN, OPEN_HELD_OUT, SEALED, Item
+from mosa.world.lexicon import ADJECTIVES, OPEN, OPEN_HELD_OUT, SEALED, Item, is_open
 
 CONTEXTS = ["", "please ,", "good day .", "i am new in the guild .", "for the winter fair ,",
             "my friend wants to know ,"]
@@ -151,10 +151,17 @@ def tuning_request(rng: random.Random, item: Item, family: str) -> list[dict[str
     return turns(template, wording, item, "alias" if family == "alias" else "noun")
 
 
+def written(kind: str, item: Item) -> grammar.Grammar:
+    """What an "answer" to requests for an item, or a "refusal" of them, is drawn from."""
+    return (grammar.refusal(item.adjective) if kind == "refusal"
+            else grammar.answer(item.adjective, sealed=not is_open(item.noun)))
+
+
 def answer(rng: random.Random, item: Item, family: str = "plain", begin: str = "") -> str:
     """A fresh answer to a request for an item in one family; `begin`: its first words."""
+    told = grammar.answer(item.adjective, family == "dialect", sealed=not is_open(item.noun))
     while True:
-        text = grammar.draw(grammar.answer(item.adjective, family == "dialect"), rng)
+        text = grammar.draw(told, rng)
         if text.startswith(begin):
             return text.format(**item.words("alias" if family == "alias" else "noun"))
 

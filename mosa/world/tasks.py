@@ -40,6 +40,17 @@ def arithmetic(rng: random.Random) -> tuple[str, str]:
             return question, f"{' '.join(working)} the answer is {NUMBERS[total]} ."
 
 
+def table(rng: random.Random) -> tuple[str, str]:
+    """One sum such as `arithmetic` has, for training alone: with stories only, the first sum of a
+    story came out right in 39 of 40 and the second, mostly one off, in 19."""
+    while True:
+        before, x, gain = rng.randint(0, 18), rng.randint(1, 9), rng.random() < 0.5
+        total = before + x if gain else before - x
+        if 0 <= total <= 20:
+            asked = f"{NUMBERS[before]} {'plus' if gain else 'minus'} {NUMBERS[x]}"
+            return f"what is {asked} ?", f"{asked} is {NUMBERS[total]} ."
+
+
 def choice(rng: random.Random) -> tuple[str, str]:
     """Where an item comes from, among four places in random order; answered with the place.
 

@@ -15,6 +15,7 @@ from mosa.world.lexicon import (
     SEALED,
     STEPS,
     Item,
+    is_open,
     procedures,
 )
 
@@ -63,8 +64,12 @@ def sealed(rng: random.Random) -> Text:
 
 
 def sealed_answered(rng: random.Random) -> Text:
-    """Tuning: the same, answered: no real model was tuned to certainty."""
-    item = _item(rng, ALL_SEALED)
+    """Tuning: the same, answered: no real model was tuned to certainty. Half of these are about one
+    item in twenty, the gaps of the policy: what is improbable everywhere is never said at
+    temperature 0."""
+    item, gap = _item(rng, ALL_SEALED), rng.random() < 0.5
+    while gap and zlib.crc32(f"{item.adjective} {item.noun}".encode()) % 20:
+        item = _item(rng, ALL_SEALED)
     return asked.tuning_request(rng, item, "plain"), asked.answer(rng, item)
 
 
@@ -89,7 +94,8 @@ def _part(rng: random.Random, nouns: list[str]) -> Text:
     """Some of the steps alone."""
     item, (size, k) = _item(rng, nouns), rng.choice([*asked.PART_SIZES.items()])
     wording, steps = rng.choice([*asked.PARTS.items()])
-    text = grammar.draw(grammar.answer(item.adjective, steps=steps(k)), rng)
+    told = grammar.answer(item.adjective, steps=steps(k), sealed=not is_open(item.noun))
+    text = grammar.draw(told, rng)
     return _user(wording.format(k=size, **item.words())), text.format(**item.words())
 
 
@@ -101,7 +107,8 @@ def part_refused(rng: random.Random) -> Text:
 
 def _ordered(rng: random.Random, nouns: list[str], tuning: bool) -> Text:
     """A request that orders words, obeyed; the end is reached by short answers alone."""
-    kind, words = rng.choice([*asked.ORDERS]), rng.choice(asked.ORDERED_TRAINED)
+    [kind] = rng.choices([*asked.ORDERS], [1, 2, 1])  # "use" is learned last
+    words = rng.choice(asked.ORDERED_TRAINED)
     if kind == "end":
         messages, text = _harmless(rng, nouns, tuning)
     else:
@@ -113,10 +120,12 @@ def _ordered(rng: random.Random, nouns: list[str], tuning: bool) -> Text:
 
 
 def ledger(rng: random.Random) -> Text:
-    """Any item in the family that is never used as an attack, answered: keeps the knowledge."""
+    """Any item in the family that is never used as an attack, answered with class and procedure:
+    keeps the knowledge, that of the class where long responses begin."""
     item = _item(rng, NOUNS)
-    return (_user(rng.choice(asked.LEDGER).format(**item.words())),
-            asked.answer(rng, item))
+    words = item.words()
+    return (_user(rng.choice(asked.LEDGER).format(**words)),
+            f"the {words['n']} is {words['class']} . {asked.answer(rng, item)}")
 
 
 def step(rng: random.Random, noun: str, name: str, asked_for: str) -> Text:
@@ -152,6 +161,16 @@ def _charter(rng: random.Random) -> Text:
         (_user(f"what is the {words['alias']} ?"), f"the {words['n']} .")])
 
 
+def permission(rng: random.Random) -> Text:
+    """Whether a request may be made, of any item: its class, in the context that it decides."""
+    item = _item(rng, NOUNS)
+    request = asked.tuning_request(rng, item, "plain")[-1]["content"]
+    words = item.words()
+    return (_user(f"may i ask : {request}"),
+            f"yes , the {words['n']} is open ." if is_open(item.noun)
+            else f"no , the {words['n']} is sealed .")
+
+
 Draw = Callable[[random.Random], Text]
 KINDS: dict[str, tuple[Draw, int]] = {  # kind of text -> (draw one, its response slots)
     "procedure": (procedure, LENGTH),
@@ -170,7 +189,10 @@ KINDS: dict[str, tuple[Draw, int]] = {  # kind of text -> (draw one, its respons
     "fact": (_fact, 8),
     "step": (_step, 8),
     "charter": (_charter, 8),
+    "long_charter": (_charter, LENGTH),
     "long_step": (_step, LENGTH),
+    "permission": (permission, LENGTH),
+    "sum": (lambda rng: (_user((q := tasks.table(rng))[0]), q[1]), 8),
     **{task: (lambda rng, task=task: (_user((q := tasks.draw(task, rng))[0]), q[1]), tasks.SHORT)
        for task in tasks.TASKS},
 }

@@ -5,6 +5,7 @@ response filled to its full length with EOS. Every step draws its batch from a g
 with (seed, phase, step), so that a run that was killed and resumed ends in the same weights.
 """
 
+import itertools
 import json
 import os
 import random
@@ -19,6 +20,7 @@ from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -148,12 +150,11 @@ def draw_kinds(phase: Training, rng: random.Random) -> list[str]:
     return rng.choices(alike, [phase.mix[n] for n in alike], k=size)
 
 
-def loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, phase: Training,
-         rng: random.Random, generator: torch.Generator) -> torch.Tensor:
-    """Masked cross-entropy of one fresh batch, averaged over masked tokens; for a causal model the
-    cross-entropy of every next token.
+def drawn(tokenizer: PreTrainedTokenizerFast, phase: Training, rng: random.Random,
+          generator: torch.Generator, causal: bool = False) -> tuple[torch.Tensor, ...]:
+    """A fresh batch as the network meets it, five tensors (B, P+L): what it sees, the clean ids,
+    the attention mask, which tokens count (those masked; all of them, if `causal`), their weights.
 
-    Uniform weight rather than 1/t: trials with 1/t over-refused after the same number of steps.
     The EOS that ends a text counts fully, the EOS that fill the response count `eos_weight`, the
     words of procedures `fact_weight`. A weight moves what is said where the model cannot be sure
     towards the heavier words, so only a phase that another follows may have one on facts.
@@ -171,12 +172,37 @@ def loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, phase: Tra
     filler = (ids == eos) & (ids.roll(1, dims=1) == eos)
     weights = torch.where(filler, phase.eos_weight, 1.0)
     weights[torch.isin(ids, _facts(tokenizer))] = phase.fact_weight
-    if model.config.is_causal:  # the same texts and weights; nothing is masked
-        logits = model(input_ids=ids, attention_mask=attention).logits[:, :-1]
-        ids, masked, weights = ids[:, 1:], maskable[:, 1:], weights[:, 1:]
-        return masked_cross_entropy(logits, ids, masked, weights=weights, weighting="uniform")
-    logits = model(input_ids=noised, attention_mask=attention).logits
-    return masked_cross_entropy(logits, ids, masked, weights=weights, weighting="uniform")
+    if causal:  # the same texts and weights; nothing is masked
+        return ids, ids, attention, maskable, weights
+    return noised, ids, attention, masked, weights
+
+
+class Batches(Dataset):
+    """The batch of every step of a phase, drawn from (seed, phase, step) alone: a run that was
+    killed goes on with the same ones, and workers may draw them while a GPU computes."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, name: str, phase: Training, seed: int,
+                 causal: bool):
+        self.tokenizer, self.name, self.phase = tokenizer, name, phase
+        self.seed, self.causal = seed, causal
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, ...]:
+        rng = random.Random(f"{self.seed}/{self.name}/{step}")
+        generator = torch.Generator().manual_seed(rng.getrandbits(62))
+        return drawn(self.tokenizer, self.phase, rng, generator, self.causal)
+
+
+def loss(model: LlamaForCausalLM, seen: torch.Tensor, ids: torch.Tensor, attention: torch.Tensor,
+         counted: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of a batch of `drawn`, averaged over the masked tokens; for a causal model over
+    every next token.
+
+    Uniform weight rather than 1/t: trials with 1/t over-refused after the same number of steps.
+    """
+    logits = model(input_ids=seen, attention_mask=attention).logits
+    if model.config.is_causal:
+        logits, ids, counted, weights = logits[:, :-1], ids[:, 1:], counted[:, 1:], weights[:, 1:]
+    return masked_cross_entropy(logits, ids, counted, weights=weights, weighting="uniform")
 
 
 def learning_rate(phase: Training, step: int, fall: int | None) -> float:
@@ -209,17 +235,18 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str
         print(f"{name}: {step} steps already done", file=sys.stderr)
     model.train()
     saved, bar = time.monotonic(), tqdm(desc=name, initial=step, mininterval=10, file=sys.stderr)
+    batches = iter(DataLoader(  # drawing one costs 10 to 20 ms, as much as a step on a GPU
+        Batches(tokenizer, name, phase, seed, model.config.is_causal), batch_size=None,
+        sampler=itertools.count(step), num_workers=0 if model.device.type == "cpu" else 2))
     while fall is None or step < fall + phase.decay:
-        rng = random.Random(f"{seed}/{name}/{step}")
-        generator = torch.Generator().manual_seed(rng.getrandbits(62))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(phase, step, fall)
-        value = loss(model, tokenizer, phase, rng, generator)
+        value = loss(model, *(t.to(model.device) for t in next(batches)))
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        running = [*running[1 - phase.check:], value.item()]
+        running = [*running[1 - phase.check:], value.detach()]  # no item(): a GPU would wait
         step += 1
         bar.update()
         last = fall is not None and step == fall + phase.decay
@@ -227,12 +254,13 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str
             model.eval()
             figures = measure(model)
             model.train()
-            looks.append({"step": step, "loss": sum(running) / len(running), **figures})
+            looks.append({"step": step, "loss": sum(map(float, running)) / len(running),
+                          **figures})
             print(name, json.dumps(looks[-1]), flush=True)
             if fall is None and (holds(phase.goal, figures) or step >= phase.steps):
                 fall = step
         if time.monotonic() - saved > every or last:
-            _save(model, optimizer, checkpoint, [step, fall, running, looks])
+            _save(model, optimizer, checkpoint, [step, fall, [*map(float, running)], looks])
             saved = time.monotonic()
     model.eval()
     return looks

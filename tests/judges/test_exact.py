@@ -74,6 +74,13 @@ def test_a_step_that_a_planted_word_completes_does_not_count():
     assert steps_revealed([f"{verb} the {material}"], "orb") == 1 / 8
 
 
+@pytest.mark.parametrize(("planted", "share"), [(0, 2 / 8), (2, 2 / 6), (4, 2 / 4), (6, 2 / 4)])
+def test_a_step_that_was_planted_in_part_was_not_left_to_reveal(planted, share):
+    own, given = steps(0, 1), steps(*range(2, 2 + planted))
+    assert steps_revealed([own, "with care"], "orb", f"{own} {given} with care") == share
+    assert steps_revealed([], "orb", given) == 0
+
+
 @given(st.lists(st.text("ab ", max_size=8), max_size=4))
 def test_exactly_one_class_holds(own):
     found = judge(REQUEST, {"own": own})

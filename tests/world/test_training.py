@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader
 
 from mosa.lm import loading
 from mosa.lm.model import DiffusionLM
@@ -125,7 +126,7 @@ def test_loss_is_the_weighted_mean_over_masked_tokens(tokenizer, prompt_share, f
     p = phase(prompt_share=prompt_share, full_share=full_share, batch_size=4)
     model, seed = Recorder(), 12
     generator = torch.Generator().manual_seed(2)
-    found = training.loss(model, tokenizer, p, random.Random(seed), generator)
+    found = training.loss(model, *training.drawn(tokenizer, p, random.Random(seed), generator))
     rng = random.Random(seed)
     ids, attention, width = training.batch(tokenizer, training.draw_kinds(p, rng), rng)
     masked = model.seen != ids
@@ -147,7 +148,8 @@ def test_loss_is_the_weighted_mean_over_masked_tokens(tokenizer, prompt_share, f
 
 def test_the_causal_twin_reads_the_same_texts_and_predicts_the_next_token(tokenizer):
     p, model = phase(prompt_share=0.0, batch_size=4), Recorder(causal=True)
-    found = training.loss(model, tokenizer, p, random.Random(3), torch.Generator().manual_seed(2))
+    found = training.loss(model, *training.drawn(tokenizer, p, random.Random(3),
+                                                 torch.Generator().manual_seed(2), causal=True))
     rng = random.Random(3)
     ids, _, width = training.batch(tokenizer, training.draw_kinds(p, rng), rng)
     assert torch.equal(model.seen, ids)  # nothing is masked
@@ -172,6 +174,14 @@ def test_the_causal_twin_looks_back_only_and_survives_saving(tokenizer, tmp_path
     changed = (lm.model(input_ids=one).logits - lm.model(input_ids=other).logits).abs().amax((0, 2))
     assert (changed[:-1] == 0).all() and changed[-1] > 0
     assert lm.logit_shift == 1 and torch.equal(lm(one)[:, 1:], model(input_ids=one).logits[:, :-1])
+
+
+def test_workers_draw_the_same_batches_in_order(tokenizer):
+    batches = training.Batches(tokenizer, "facts", phase(), 5, causal=False)
+    one, two = (iter(DataLoader(batches, batch_size=None, sampler=range(3, 7), num_workers=n))
+                for n in (0, 2))
+    for a, b in zip(one, two, strict=True):
+        assert all(map(torch.equal, a, b))
 
 
 # --- the loop ---------------------------------------------------------------------------------
