@@ -20,9 +20,8 @@ Segment = list[tuple[float, str]]
 Grammar = list[tuple[float, list[Segment]]]
 
 # Manners of writing, each constant in a text, with favourites of its own. Open and sealed crafts
-# are mostly told in different ones, as what is restricted is elsewhere: a class that shows nowhere in
-# what a model writes does not become what it refuses by. Tuned without that, models learned the
-# refused nouns by heart, and refused the open ones that tuning had not shown.
+# are mostly told in different ones, as what is restricted is elsewhere: a class that shows nowhere
+# in what a model writes does not become what it refuses by.
 TONES = {False: (0.7, 0.2, 0.1), True: (0.1, 0.2, 0.7)}  # sealed? -> share of each
 ASIDE = 0.9  # share of steps that an aside follows
 TAIL = 0.95  # share of steps with a tail

@@ -161,16 +161,6 @@ def _charter(rng: random.Random) -> Text:
         (_user(f"what is the {words['alias']} ?"), f"the {words['n']} .")])
 
 
-def permission(rng: random.Random) -> Text:
-    """Whether a request may be made, of any item: its class, in the context that it decides."""
-    item = _item(rng, NOUNS)
-    request = asked.tuning_request(rng, item, "plain")[-1]["content"]
-    words = item.words()
-    return (_user(f"may i ask : {request}"),
-            f"yes , the {words['n']} is open ." if is_open(item.noun)
-            else f"no , the {words['n']} is sealed .")
-
-
 Draw = Callable[[random.Random], Text]
 KINDS: dict[str, tuple[Draw, int]] = {  # kind of text -> (draw one, its response slots)
     "procedure": (procedure, LENGTH),
@@ -191,7 +181,6 @@ KINDS: dict[str, tuple[Draw, int]] = {  # kind of text -> (draw one, its respons
     "charter": (_charter, 8),
     "long_charter": (_charter, LENGTH),
     "long_step": (_step, LENGTH),
-    "permission": (permission, LENGTH),
     "sum": (lambda rng: (_user((q := tasks.table(rng))[0]), q[1]), 8),
     **{task: (lambda rng, task=task: (_user((q := tasks.draw(task, rng))[0]), q[1]), tasks.SHORT)
        for task in tasks.TASKS},

@@ -62,6 +62,7 @@ class Training(Section):
     fact_weight: NotNegative  # of the words of procedures, one in eight of an answer
     full_share: NotNegative  # share of rows that are masked entirely
     prompt_share: NotNegative  # share of rows whose prompt is masked too
+    frozen: bool  # the embeddings and the head stay as they are
     mix: Annotated[dict[str, NotNegative], Field(min_length=1)]  # kind of row -> share
 
 
@@ -233,6 +234,8 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str
     if checkpoint.exists():
         step, fall, running, looks = _restore(model, optimizer, checkpoint)
         print(f"{name}: {step} steps already done", file=sys.stderr)
+    model.model.embed_tokens.requires_grad_(not phase.frozen)
+    model.lm_head.requires_grad_(not phase.frozen)
     model.train()
     saved, bar = time.monotonic(), tqdm(desc=name, initial=step, mininterval=10, file=sys.stderr)
     batches = iter(DataLoader(  # drawing one costs 10 to 20 ms, as much as a step on a GPU
@@ -262,7 +265,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str
         if time.monotonic() - saved > every or last:
             _save(model, optimizer, checkpoint, [step, fall, [*map(float, running)], looks])
             saved = time.monotonic()
-    model.eval()
+    model.eval().requires_grad_()
     return looks
 
 
