@@ -64,25 +64,24 @@ def tree() -> str:
 
 
 def stage_map() -> str:
-    """Markdown: every stage of dvc.yaml with a notebook, and what that draws (its title).
+    """Markdown: a line for each folder of notebooks, with its stages and what they draw (titles).
 
     A stage of several notebooks links to their folder and shows the comment behind its own name.
     """
     text = need("dvc.yaml").read_text("utf-8")
     found = {name: re.search(r"notebooks/\S+\.ipynb", stage["cmd"])
              for name, stage in stages().items()}
-    paths = {name: match[0] for name, match in found.items() if match}
-    lines = ["| stage | notebook | what it draws |", "|---|---|---|"]
-    for name, path in paths.items():
+    folders = {}
+    for name, path in ((name, match[0]) for name, match in found.items() if match):
+        link, folder = path, path.rpartition("/")[0]
         if "${" in path:
-            folder = path.rpartition("/")[0]
-            where = f"[{folder.removeprefix('notebooks/')}/]({folder}) one each"
             comment = re.search(rf"^  {name}:[ \t]*#[ \t]*(.*)$", text, re.MULTILINE)
-            what = comment[1] if comment else ""
+            link, what = folder, comment[1] if comment else ""
         else:
-            where, what = _link(path), _title(need(path))
-        lines.append(f"| `{name}` | {where} | {what} |")
-    return "\n".join(lines)
+            what = _title(need(path))
+        folders.setdefault(folder, []).append(f"[`{name}`]({link}) {what}")
+    return "\n".join(f"- **{folder.removeprefix('notebooks').strip('/') or 'all of it'}**: "
+                     + "; ".join(found) for folder, found in sorted(folders.items()))
 
 
 def rewritten(text: str, parts: dict[str, str]) -> str:
@@ -115,13 +114,9 @@ def _first_line(module):
     return (ast.get_docstring(ast.parse(module.read_text("utf-8"))) or "").split("\n")[0]
 
 
-def _link(path):
-    return f"[{path.removeprefix('notebooks/').removesuffix('.ipynb')}]({path})"
-
-
 def _title(notebook):
     source = json.loads(notebook.read_text("utf-8"))["cells"][0]["source"]
-    return "".join(source).split("\n")[0].lstrip("# ").replace("|", r"\|")
+    return "".join(source).split("\n")[0].lstrip("# ")
 
 
 if __name__ == "__main__":

@@ -99,8 +99,7 @@ def test_tree_has_the_first_lines_of_the_docstrings(project):
 
 
 def test_stage_map_shows_notebooks_and_their_titles(project):
-    assert readme.stage_map().splitlines()[2:] == [
-        r"| `prefill` | [2/prefill](notebooks/2/prefill.ipynb) | Where \| when |",
-        "| `attack` | [4/](notebooks/4) one each | one attack |",
-        "| `tables` | [4/tables](notebooks/4/tables.ipynb) | All |",
+    assert readme.stage_map().splitlines() == [
+        "- **2**: [`prefill`](notebooks/2/prefill.ipynb) Where | when",
+        "- **4**: [`attack`](notebooks/4) one attack; [`tables`](notebooks/4/tables.ipynb) All",
     ]
