@@ -4,10 +4,10 @@ Each takes a dict of mosa.stats. Shares and their differences are shown in per c
 """
 
 
-def rate(r: dict) -> str:
-    """A stats.rate in per cent: "74.5 [70.1, 78.6] (n=520)"."""
+def rate(r: dict, n: bool = True) -> str:
+    """A stats.rate in per cent: "74.5 [70.1, 78.6] (n=520)", or without its n."""
     share, low, high = (f"{100 * r[key]:.1f}" for key in ("rate", "low", "high"))
-    return f"{share} [{low}, {high}] (n={r['n']})"
+    return f"{share} [{low}, {high}]" + (f" (n={r['n']})" if n else "")
 
 
 def mean(m: dict, n: bool = True) -> str:

@@ -224,7 +224,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str
 
     The phase goes on until what `measure` says of the model lies in `phase.goal`, or to
     `phase.steps`; then the rate falls over `phase.decay` steps. A checkpoint (weights, optimizer,
-    step) is written every `every` seconds and at the end. Returns a dict(step, loss, ...figures)
+    step) is written every `every` seconds and at the end. Returns a dict(step, device, loss, ...figures)
     for each look at the goal, the last one after the fall.
     """
     optimizer = torch.optim.AdamW(
@@ -234,6 +234,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str
     if checkpoint.exists():
         step, fall, running, looks = _restore(model, optimizer, checkpoint)
         print(f"{name}: {step} steps already done", file=sys.stderr)
+    device = torch.cuda.get_device_name() if model.device.type == "cuda" else "cpu"
     model.model.embed_tokens.requires_grad_(not phase.frozen)
     model.lm_head.requires_grad_(not phase.frozen)
     model.train()
@@ -257,8 +258,8 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str
             model.eval()
             figures = measure(model)
             model.train()
-            looks.append({"step": step, "loss": sum(map(float, running)) / len(running),
-                          **figures})
+            looks.append({"step": step, "device": device, **figures,
+                          "loss": sum(map(float, running)) / len(running)})
             print(name, json.dumps(looks[-1]), flush=True)
             if fall is None and (holds(phase.goal, figures) or step >= phase.steps):
                 fall = step
