@@ -224,8 +224,8 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str
 
     The phase goes on until what `measure` says of the model lies in `phase.goal`, or to
     `phase.steps`; then the rate falls over `phase.decay` steps. A checkpoint (weights, optimizer,
-    step) is written every `every` seconds and at the end. Returns a dict(step, device, loss, ...figures)
-    for each look at the goal, the last one after the fall.
+    step) is written every `every` seconds and at the end. Returns a dict(step, device, loss,
+    ...figures) for each look at the goal, the last one after the fall.
     """
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=phase.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)

@@ -210,6 +210,17 @@ def test_a_phase_ends_after_its_goal_or_its_last_step(tokenizer, tmp_path):
     assert not training.holds({"a": (0.1, 0.2)}, {"a": 0.21})
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_frozen_phase_leaves_embeddings_and_head_alone(tokenizer, tmp_path, frozen):
+    model = tiny(tokenizer)
+    before = {name: w.detach().clone() for name, w in model.named_parameters()}
+    training.train(model, tokenizer, "facts", phase(frozen=frozen), 5, tmp_path,
+                   lambda model: {"known": 0.0})
+    same = {name for name, w in model.named_parameters() if torch.equal(w, before[name])}
+    assert same == ({"model.embed_tokens.weight", "lm_head.weight"} if frozen else set())
+    assert all(w.requires_grad for w in model.parameters())
+
+
 def killed_after(monkeypatch, steps):
     real, done = training.loss, []
 
