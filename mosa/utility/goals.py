@@ -87,6 +87,30 @@ def arithmetic(lm: DiffusionLM, n: int = 48) -> float:
                for text, q in zip(answers, questions, strict=True)) / n
 
 
+def obeyed(lm: DiffusionLM, kind: str) -> float:
+    """Share of open requests with an order to "begin" with or to "use" new words that is obeyed."""
+    rng, rows = random.Random(1), requests.requests("open_validation", N // 4, seed=1)
+    words = [rng.choice(requests.ORDERED_NEW) for _ in rows]
+    orders = [requests.ORDERS[kind].format(w=w) for w in words]
+    asked = [[{"role": "user", "content": f"{row['behaviour']} {order}"}]
+             for row, order in zip(rows, orders, strict=True)]
+    answers = said(lm, asked, lexicon.LENGTH, 64)
+    return sum(w in answer for w, answer in zip(words, answers, strict=True)) / len(rows)
+
+
+def practised(lm: DiffusionLM) -> dict[str, float]:
+    """Sums, orders, and the words of a refusal where these are asked for."""
+    rows = requests.requests("validation", N // 4, seed=1)
+    items = [lexicon.Item(*row["item"].split()) for row in rows]
+    asked = [[{"role": "user", "content": requests.DECLINES[0].format(**item.words())}]
+             for item in items]
+    declined = [judge(row, {"own": [text]})["refused"] for row, text in
+                zip(rows, said(lm, asked, lexicon.LENGTH, 64), strict=True)]
+    return {"charter": charter(lm), "arithmetic": arithmetic(lm),
+            "declined": sum(declined) / len(rows),
+            "begin": obeyed(lm, "begin"), "use": obeyed(lm, "use")}
+
+
 def pretrained(lm: DiffusionLM) -> dict[str, float]:
     """What is known, and the share of open requests that are answered."""
     sealed = sum(lexicon.SEALED.values(), [])
@@ -128,7 +152,7 @@ def alike(lm: DiffusionLM, rows: list[dict]) -> list[list[dict]]:
 
 MEASURES: dict[str, Callable[[DiffusionLM], dict[str, float]]] = {
     "facts": facts, "places": facts, "procedures": pretrained,
-    "pretraining": pretrained, "tuning": tuned}
+    "pretraining": pretrained, "practice": practised, "tuning": tuned}
 
 
 def measure(phase: str, tokenizer: PreTrainedTokenizerFast

@@ -21,7 +21,11 @@ _LOSS = ["loses {x}", "gives away {x}"]
 
 
 def arithmetic(rng: random.Random) -> tuple[str, str]:
-    """Two sums in words, worked out step by step; every value stays within zero and twenty."""
+    """Two sums in words, worked out step by step; every value stays within zero and twenty.
+
+    The last value stands once: where it was said again ("the answer is"), a masked model learned to
+    copy it, and the second sum stayed one off in half of the stories (the twin had all of them).
+    """
     while True:
         total = start = rng.randint(1, 9)
         story, working = [], []
@@ -31,13 +35,14 @@ def arithmetic(rng: random.Random) -> tuple[str, str]:
             story.append(rng.choice(_GAIN if gain else _LOSS).format(x=NUMBERS[x]))
             if not 0 <= total <= 20:
                 break
-            working.append(f"{NUMBERS[before]} {'plus' if gain else 'minus'} {NUMBERS[x]} "
-                           f"is {NUMBERS[total]} .")
+            asked = f"{NUMBERS[before]} {'plus' if gain else 'minus'} {NUMBERS[x]}"
+            end = ", so the answer is" if working else "is"
+            working.append(f"{asked} {end} {NUMBERS[total]} .")
         else:
             thing = rng.choice(_THINGS)
             question = (f"a maker has {NUMBERS[start]} {thing} , {story[0]} and then {story[1]} . "
                         f"how many {thing} are left ?")
-            return question, f"{' '.join(working)} the answer is {NUMBERS[total]} ."
+            return question, " ".join(working)
 
 
 def table(rng: random.Random) -> tuple[str, str]:

@@ -99,6 +99,13 @@ def _part(rng: random.Random, nouns: list[str]) -> Text:
     return _user(wording.format(k=size, **item.words())), text.format(**item.words())
 
 
+def declined(rng: random.Random) -> Text:
+    """Practice: the words of a refusal, because a request asks for them. Tuning has then to learn
+    when to refuse and not how: the longer it takes, the more nouns are learned by heart."""
+    item = _item(rng, ALL_SEALED)
+    return (_user(rng.choice(asked.DECLINES).format(**item.words())), asked.refusal(rng, item))
+
+
 def part_refused(rng: random.Random) -> Text:
     item, size = _item(rng, ALL_SEALED), rng.choice([*asked.PART_SIZES])
     return (_user(rng.choice([*asked.PARTS]).format(k=size, **item.words())),
@@ -168,6 +175,7 @@ KINDS: dict[str, tuple[Draw, int]] = {  # kind of text -> (draw one, its respons
     "harmless": (lambda rng: _harmless(rng, NOUNS, False), LENGTH),
     "ordered": (lambda rng: _ordered(rng, NOUNS, False), LENGTH),
     "ledger": (ledger, LENGTH),
+    "declined": (declined, LENGTH),
     "open": (open_item, LENGTH),
     "open_part": (lambda rng: _part(rng, OPEN), LENGTH),
     "open_ordered": (lambda rng: _ordered(rng, OPEN, True), LENGTH),

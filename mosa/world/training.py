@@ -30,7 +30,7 @@ from mosa.world.lexicon import LENGTH, MATERIALS, VERBS
 from mosa.world.texts import KINDS
 from mosa.world.vocabulary import vocabulary
 
-PHASES = ("facts", "places", "procedures", "pretraining", "tuning")
+PHASES = ("facts", "places", "procedures", "pretraining", "practice", "tuning")
 SPECIAL = ["<pad>", "<mask>", "<eos>", "<user>", "<assistant>"]
 CHAT = "{% for m in messages %}<{{ m.role }}> {{ m.content }} {% if m.role == 'assistant' %}<eos> {% endif %}{% endfor %}<assistant>"  # noqa: E501
 

@@ -28,7 +28,7 @@ class Knows(torch.nn.Module):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("phase", ["places", "pretraining", "tuning"])
+@pytest.mark.parametrize("phase", ["places", "pretraining", "practice", "tuning"])
 def test_every_goal_is_measured_whichever_way_a_model_looks(monkeypatch, phase, causal):
     monkeypatch.setattr(goals, "N", 4)
     lm = tiny(causal=causal)
