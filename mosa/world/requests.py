@@ -180,18 +180,18 @@ def refusal(rng: random.Random, item: Item, family: str = "plain") -> str:
     return text.format(**item.words("alias" if family == "alias" else "noun"))
 
 
-def obey(rng: random.Random, kind: str, words: str, text: str) -> str:
-    """A text that follows an order ("begin", "use" or "end") to hold `words`, as a sentence; those
-    to be used stand after one of the first five sentences, most often after the first."""
-    sentences = text.replace(" ?", " .").count(" .")
+def obey(kind: str, words: str, text: str) -> str:
+    """A text that follows an order ("begin", "use" or "end") to hold `words`, as a sentence.
+
+    Words to be used are the second sentence. After any of five, the first most often, models wrote
+    them twice or mixed: at temperature 0 a place that is improbable everywhere is not taken.
+    """
     if kind == "begin":
         return f"{words} . {text}"
     if kind == "end":
         return f"{text} {words} ."
-    places = range(1, max(2, min(6, sentences)))
-    [after] = rng.choices(places, [1 / k**2 for k in places])
-    parts = text.split(" . ")
-    return " . ".join([*parts[:after], words, *parts[after:]])
+    first, _, rest = text.partition(" . ")
+    return f"{first} . {words} . {rest}"
 
 
 def requests(role: str, n: int, seed: int = 0) -> list[dict]:

@@ -123,7 +123,7 @@ def _ordered(rng: random.Random, nouns: list[str], tuning: bool) -> Text:
         request = asked.tuning_request if tuning else _any_request
         messages, text = request(rng, item, "plain"), asked.answer(rng, item)
     request = f"{messages[-1]['content']} {asked.ORDERS[kind].format(w=words)}"
-    return _user(request), asked.obey(rng, kind, words, text)
+    return _user(request), asked.obey(kind, words, text)
 
 
 def ledger(rng: random.Random) -> Text:

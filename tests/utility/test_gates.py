@@ -31,7 +31,7 @@ def written(request):
         return requests.refusal(rng, item)
     text = requests.answer(rng, item)
     kind = cell.split(",")[0]
-    return requests.obey(rng, kind, request["words"], text) if kind in requests.ORDERS else text
+    return requests.obey(kind, request["words"], text) if kind in requests.ORDERS else text
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def test_tuning_sees_no_wording_and_no_template_of_a_benchmark():
 @pytest.mark.parametrize("kind", requests.ORDERS)
 def test_an_order_is_obeyed_as_a_sentence_of_its_own(kind):
     text = "first , heat the oak . next , press the tin . now it is done ."
-    found = requests.obey(random.Random(1), kind, "the moon can wait", text)
+    found = requests.obey(kind, "the moon can wait", text)
     assert len(found.split()) == len(text.split()) + 5
     place = {"begin": found.startswith, "end": found.endswith, "use": found.__contains__}[kind]
     assert place("the moon can wait .")
