@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from mosa.lm import checkpoints, loading
-from mosa.lm.fast import Fast
+from mosa.lm.fast import batches
 from mosa.lm.model import DiffusionLM
 from mosa.lm.sampler import denoise
 from mosa.pipeline import params
@@ -85,13 +85,7 @@ class Target:
         lm, size = self.lm, sampler.batch_size
         settings = sampler.model_dump(exclude={"length", "batch_size"})
         lengths = [len(lm.prompt_ids(r["messages"], sampler.length)) for r in requests]
-        order = sorted(range(len(requests)), key=lambda i: -lengths[i])
-        alike, chunks = Fast.serves(lm.model), []  # it takes no padding
-        for i in order:
-            if (not chunks or len(chunks[-1]) == size
-                    or (alike and lengths[chunks[-1][0]] != lengths[i])):
-                chunks.append([])
-            chunks[-1].append(i)
+        chunks = batches(lm.model, lengths, size)
         threads = 1 if lm.device.type == "cuda" else torch.get_num_threads()
         who = {"model": self.name, "trained": self.trained, "weights": self.weights.name,
                "sampler": sampler.model_dump(), "environment": environment()}
@@ -122,7 +116,7 @@ class Target:
             rows = resumable_map(decode, chunks, stage, key, stage, threads)
         finally:
             torch.set_num_threads(threads)
-        by_index = dict(zip(order, rows, strict=True))
+        by_index = dict(zip(sum(chunks, []), rows, strict=True))
         rows = [by_index[i] for i in range(len(requests))]
         self.queries += len(rows)
         self.forwards += sum(row["response"]["forwards"] for row in rows)

@@ -8,6 +8,8 @@ and values from a table, since they depend on the token alone; products side by 
 inside them. No padding mask: rows of one call have prompts of one length.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from transformers import LlamaForCausalLM
@@ -83,6 +85,18 @@ class Fast:
         """RoPE of (B, T, heads, size)."""
         pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
         return torch.view_as_real(pairs * turn).flatten(-2)
+
+
+def batches(model: torch.nn.Module, lengths: Sequence[int], size: int) -> list[list[int]]:
+    """The indices of prompts of these lengths in batches of at most `size`, the longest first; of
+    one length each where Fast serves the model, since it takes no padding."""
+    alike, found = Fast.serves(model), []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if (not found or len(found[-1]) == size
+                or (alike and lengths[found[-1][0]] != lengths[i])):
+            found.append([])
+        found[-1].append(i)
+    return found
 
 
 def _packed(x: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

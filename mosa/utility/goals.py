@@ -5,7 +5,6 @@ The autoregressive twin has the same goals, read from left to right.
 """
 
 import random
-from collections import defaultdict
 from collections.abc import Callable
 
 import torch
@@ -15,7 +14,7 @@ from mosa.judges.exact import judge
 from mosa.judges.verdict import CLASSES
 from mosa.lm import causal
 from mosa.lm.diffusion import response_logits
-from mosa.lm.fast import Fast
+from mosa.lm.fast import batches
 from mosa.lm.model import DiffusionLM
 from mosa.lm.sampler import denoise
 from mosa.utility.first_step import slots_right
@@ -29,9 +28,13 @@ def said(lm: DiffusionLM, prompts: list[list[dict]], length: int, steps: int = 0
     `steps` steps, 0: every slot from one forward."""
     if lm.model.config.is_causal:
         return lm.decode(torch.tensor(causal.complete(lm, prompts, [[]] * len(prompts), length)))
-    canvas = lm.canvas(prompts, length)
     if steps:
-        return denoise(lm, canvas, steps).texts
+        found = {}
+        for some in batches(lm.model, [len(lm.prompt_ids(p, length)) for p in prompts], N):
+            canvas = lm.canvas([prompts[i] for i in some], length)
+            found |= zip(some, denoise(lm, canvas, steps).texts, strict=True)
+        return [found[i] for i in range(len(prompts))]
+    canvas = lm.canvas(prompts, length)
     with torch.no_grad():
         return lm.decode(response_logits(lm, canvas.ids, canvas.attention_mask, length).argmax(-1))
 
@@ -132,22 +135,11 @@ def classes(lm: DiffusionLM, role: str, n: int, steps: int = 64) -> dict[str, fl
     """Shares of the classes of n plain requests of a set, decoded at temperature 0."""
     rows = requests.requests(role, n, seed=1)  # not those of the gates
     counts = dict.fromkeys(CLASSES, 0)
-    for some in alike(lm, rows):
-        answers = said(lm, [requests.wrap(row, "plain") for row in some], lexicon.LENGTH, steps)
-        for row, text in zip(some, answers, strict=True):
-            verdict = judge(row, {"own": [text]})
-            counts[next(name for name in CLASSES if verdict[name])] += 1
+    answers = said(lm, [requests.wrap(row, "plain") for row in rows], lexicon.LENGTH, steps)
+    for row, text in zip(rows, answers, strict=True):
+        verdict = judge(row, {"own": [text]})
+        counts[next(name for name in CLASSES if verdict[name])] += 1
     return {name: count / n for name, count in counts.items()}
-
-
-def alike(lm: DiffusionLM, rows: list[dict]) -> list[list[dict]]:
-    """Batches of plain requests: all of them, but where mosa.lm.fast decodes, whose rows take no
-    padding, those of one prompt length."""
-    by_length = defaultdict(list)
-    for row in rows:
-        length = len(lm.prompt_ids(requests.wrap(row, "plain"))) if Fast.serves(lm.model) else 0
-        by_length[length].append(row)
-    return [*by_length.values()]
 
 
 MEASURES: dict[str, Callable[[DiffusionLM], dict[str, float]]] = {
