@@ -115,9 +115,9 @@ def numbers(measured: Mapping) -> dict:
             for cell, values in measured.items() for name, value in values.items()}
 
 
-def shown(values: Mapping[str, dict]) -> dict[str, str]:
-    """Table cells: rates with interval and n, means with interval."""
-    return {name: words.rate(value) if "rate" in value else words.mean(value, n=False)
+def shown(values: Mapping[str, dict], n: bool = True) -> dict[str, str]:
+    """Table cells: rates with interval and, unless all have the same, n; means with interval."""
+    return {name: words.rate(value, n) if "rate" in value else words.mean(value, n=False)
             for name, value in values.items()}
 
 
