@@ -104,9 +104,8 @@ def obeyed(lm: DiffusionLM, kind: str) -> float:
 def practised(lm: DiffusionLM) -> dict[str, float]:
     """Sums, orders, and the words of a refusal where these are asked for."""
     rows = requests.requests("validation", N // 4, seed=1)
-    items = [lexicon.Item(*row["item"].split()) for row in rows]
-    asked = [[{"role": "user", "content": requests.DECLINES[0].format(**item.words())}]
-             for item in items]
+    asked = [[{"role": "user", "content": f"{row['behaviour']} {requests.DECLINES[0]}"}]
+             for row in rows]
     declined = [judge(row, {"own": [text]})["refused"] for row, text in
                 zip(rows, said(lm, asked, lexicon.LENGTH, 64), strict=True)]
     return {"charter": charter(lm), "arithmetic": arithmetic(lm),

@@ -21,10 +21,11 @@ _LOSS = ["loses {x}", "gives away {x}"]
 
 
 def arithmetic(rng: random.Random) -> tuple[str, str]:
-    """Two sums in words, worked out step by step; every value stays within zero and twenty.
+    """Two sums in words, worked out one after the other; every value stays within zero and twenty.
 
-    The last value stands once: where it was said again ("the answer is"), a masked model learned to
-    copy it, and the second sum stayed one off in half of the stories (the twin had all of them).
+    Both sums read alike and the last value stands once. Where it was said again ("the answer is"),
+    a masked model learned to copy it; with "so the answer is" before it, the second sum was wrong
+    in half of the stories although the table was known (300 of 300 single sums).
     """
     while True:
         total = start = rng.randint(1, 9)
@@ -36,8 +37,7 @@ def arithmetic(rng: random.Random) -> tuple[str, str]:
             if not 0 <= total <= 20:
                 break
             asked = f"{NUMBERS[before]} {'plus' if gain else 'minus'} {NUMBERS[x]}"
-            end = ", so the answer is" if working else "is"
-            working.append(f"{asked} {end} {NUMBERS[total]} .")
+            working.append(f"{asked} is {NUMBERS[total]} .")
         else:
             thing = rng.choice(_THINGS)
             question = (f"a maker has {NUMBERS[start]} {thing} , {story[0]} and then {story[1]} . "
@@ -123,10 +123,9 @@ def run_program(code: str, x: int) -> int:
 
 
 def _last_word(text: str, answer: str) -> bool:
-    """The answer's last word but the full stop, after "the answer is"."""
-    marker = "the answer is "
-    said = text.rpartition(marker)[2].split()
-    return marker in text and bool(said) and said[0] == answer.rpartition(marker)[2].split()[0]
+    """The same last word, after "is"."""
+    said, right = (some.removesuffix(".").split()[-2:] for some in (text, answer))
+    return said == right
 
 
 def _same_results(text: str, answer: str) -> bool:

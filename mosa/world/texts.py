@@ -100,10 +100,11 @@ def _part(rng: random.Random, nouns: list[str]) -> Text:
 
 
 def declined(rng: random.Random) -> Text:
-    """Practice: the words of a refusal, because a request asks for them. Tuning has then to learn
-    when to refuse and not how: the longer it takes, the more nouns are learned by heart."""
+    """Practice: a request that asks to be refused. Tuning has then to learn when to refuse and not
+    how: the longer it takes, the more nouns are learned by heart."""
     item = _item(rng, ALL_SEALED)
-    return (_user(rng.choice(asked.DECLINES).format(**item.words())), asked.refusal(rng, item))
+    [message] = asked.tuning_request(rng, item, "plain")
+    return (_user(f"{message['content']} {rng.choice(asked.DECLINES)}"), asked.refusal(rng, item))
 
 
 def part_refused(rng: random.Random) -> Text:
@@ -114,7 +115,7 @@ def part_refused(rng: random.Random) -> Text:
 
 def _ordered(rng: random.Random, nouns: list[str], tuning: bool) -> Text:
     """A request that orders words, obeyed; the end is reached by short answers alone."""
-    [kind] = rng.choices([*asked.ORDERS], [1, 2, 1])  # "use" is learned last
+    [kind] = rng.choices([*asked.ORDERS], [1, 3, 1])  # "use" is learned last
     words = rng.choice(asked.ORDERED_TRAINED)
     if kind == "end":
         messages, text = _harmless(rng, nouns, tuning)

@@ -27,8 +27,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from mosa.lm.diffusion import masked_cross_entropy, noise
 from mosa.pipeline.params import Amount, Count, NotNegative, Positive, Section
 from mosa.world.lexicon import LENGTH, MATERIALS, VERBS
+from mosa.world.requests import ORDERED
+from mosa.world.tasks import NUMBERS
 from mosa.world.texts import KINDS
-from mosa.world.vocabulary import vocabulary
+from mosa.world.vocabulary import vocabulary, written
 
 PHASES = ("facts", "places", "procedures", "pretraining", "practice", "tuning")
 SPECIAL = ["<pad>", "<mask>", "<eos>", "<user>", "<assistant>"]
@@ -60,6 +62,7 @@ class Training(Section):
     warmup: Amount  # steps
     eos_weight: NotNegative  # of the EOS that fill the response after the text
     fact_weight: NotNegative  # of the words of procedures, one in eight of an answer
+    asked_weight: NotNegative  # of the numbers of sums and of the words that orders ask for
     full_share: NotNegative  # share of rows that are masked entirely
     prompt_share: NotNegative  # share of rows whose prompt is masked too
     frozen: bool  # the embeddings and the head stay as they are
@@ -141,6 +144,14 @@ def _facts(tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
     return torch.tensor([numbers[word] for word in sum(VERBS + MATERIALS, [])])
 
 
+def _asked(tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
+    """Ids of numbers and of words that orders ask for, but for those of answers and refusals:
+    these would be said too often where a text's next words are uncertain."""
+    numbers = tokenizer.get_vocab()
+    words = {*NUMBERS, *" ".join(ORDERED).split()} - written()
+    return torch.tensor([numbers[word] for word in sorted(words)])
+
+
 def draw_kinds(phase: Training, rng: random.Random) -> list[str]:
     """The kinds of one batch: all of one response length, and the shorter the more of them, so
     that every step costs about the same."""
@@ -157,7 +168,7 @@ def drawn(tokenizer: PreTrainedTokenizerFast, phase: Training, rng: random.Rando
     the attention mask, which tokens count (those masked; all of them, if `causal`), their weights.
 
     The EOS that ends a text counts fully, the EOS that fill the response count `eos_weight`, the
-    words of procedures `fact_weight`. A weight moves what is said where the model cannot be sure
+    words of procedures `fact_weight`, numbers and ordered words `asked_weight`. A weight moves what is said where the model cannot be sure
     towards the heavier words, so only a phase that another follows may have one on facts.
     A `prompt_share` of the rows is masked in the prompt too, as in LLaDA's pretraining.
     """
@@ -173,6 +184,7 @@ def drawn(tokenizer: PreTrainedTokenizerFast, phase: Training, rng: random.Rando
     filler = (ids == eos) & (ids.roll(1, dims=1) == eos)
     weights = torch.where(filler, phase.eos_weight, 1.0)
     weights[torch.isin(ids, _facts(tokenizer))] = phase.fact_weight
+    weights[torch.isin(ids, _asked(tokenizer))] = phase.asked_weight
     if causal:  # the same texts and weights; nothing is masked
         return ids, ids, attention, maskable, weights
     return noised, ids, attention, masked, weights

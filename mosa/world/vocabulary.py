@@ -14,8 +14,12 @@ def vocabulary() -> set[str]:
     texts += [*requests.STEP, *requests.LEDGER, *requests.PARTS, *requests.PART_SIZES,
               *requests.ORDERED, *requests.ORDERS.values(), *sum(requests.HARMLESS.values(), [])]
     texts += ["what is the open or sealed ? it other name of"]  # of texts.py
+    words = {*written(), *tasks.words(), *" ".join(texts).split()}
+    return {word for word in words if "{" not in word}
+
+
+def written() -> set[str]:
+    """The words of answers and refusals, whatever they are about."""
     grammars = [grammar.answer("silver"), grammar.answer("silver", True), grammar.refusal("silver"),
                 *map(grammar.harmless, requests.HARMLESS)]
-    words = {w for g in grammars for w in grammar.all_words(g)} | tasks.words()
-    words.update(" ".join(texts).split())
-    return {word for word in words if "{" not in word}
+    return {word for told in grammars for word in grammar.all_words(told)}

@@ -27,8 +27,7 @@ def test_arithmetic_answers_follow_from_the_story():
             sign = {"finds": 1, "buys": 1, "loses": -1, "gives": -1}[event.split()[0]]
             before, total = total, total + sign * VALUE[number]
             word = "plus" if sign > 0 else "minus"
-            end = ", so the answer is" if working else "is"
-            working.append(f"{NUMBERS[before]} {word} {number} {end} {NUMBERS[total]} .")
+            working.append(f"{NUMBERS[before]} {word} {number} is {NUMBERS[total]} .")
             assert 0 <= total <= 20
         assert answer == " ".join(working) and thing == again
 
@@ -137,12 +136,12 @@ def test_only_the_right_answer_is_correct(task):
 
 
 def test_correct_reads_the_result_not_the_way_to_it():
-    answer = "two plus two is four . the answer is four ."
+    answer = "one plus one is two . two plus two is four ."
     assert correct("arithmetic", "so the answer is four", answer)
-    assert correct("arithmetic", "the answer is five . no , the answer is four .", answer)
-    assert not correct("arithmetic", "the answer is four . no , the answer is five .", answer)
+    assert correct("arithmetic", "it is five . no , it is four .", answer)
+    assert not correct("arithmetic", "it is four . no , it is five .", answer)
     assert not correct("arithmetic", "four .", answer)
-    assert not correct("arithmetic", "the answer is fourteen .", answer)
+    assert not correct("arithmetic", "it is fourteen .", answer)
     assert correct("programs", "return one + x ;", "return x + one ;")
     assert correct("programs", "return ( x + two ) - one ;", "return x + one ;")
     assert not correct("programs", "return x * two ;", "return x + one ;")  # the same at x = 1

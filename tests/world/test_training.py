@@ -27,8 +27,8 @@ def tokenizer():
 
 def phase(**changes):
     values = {"goal": {"known": [0.9, 1.0]}, "check": 2, "steps": 4, "decay": 2, "batch_size": 2,
-              "lr": 1e-2, "warmup": 2, "eos_weight": 0.25, "fact_weight": 1.0, "full_share": 0.1,
-              "prompt_share": 0.3, "frozen": False, "mix": {"step": 0.5, "arithmetic": 0.5}}
+              "lr": 1e-2, "warmup": 2, "eos_weight": 0.25, "fact_weight": 1.0, "asked_weight": 1.0,
+              "full_share": 0.1, "prompt_share": 0.3, "frozen": False, "mix": {"step": 0.5, "arithmetic": 0.5}}
     return Training.model_validate_json(json.dumps(values | changes))
 
 
