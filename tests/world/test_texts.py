@@ -40,11 +40,11 @@ def nouns_of(messages):
             or f" {lexicon.Item('silver', n).words('alias')['n']} " in f" {said} "]
 
 
-REFUSED = {"sealed", "sealed_wrapped", "part_refused"}
+REFUSED = {"sealed", "sealed_wrapped", "part_refused", "declined"}
 
 
 @pytest.mark.parametrize("kind", ["open", "open_part", "open_ordered", "sealed", "sealed_answered",
-                                  "sealed_wrapped", "part_refused"])
+                                  "sealed_wrapped", "part_refused", "declined"])
 def test_tuning_refuses_sealed_items_and_answers_open_ones(kind):
     for n in range(200):
         messages, answer = KINDS[kind][0](random.Random(n))
@@ -68,7 +68,7 @@ def test_pretraining_answers_every_item_in_every_family():
 
 
 def test_held_out_open_nouns_are_in_no_request_of_tuning():
-    for kind in ("open", "open_part", "open_ordered", "sealed", "sealed_wrapped", "part_refused"):
+    for kind in ("open", "open_part", "open_ordered", *REFUSED):
         for n in range(300):
             messages, _ = KINDS[kind][0](random.Random(n))
             assert not set(nouns_of(messages)) & set(lexicon.OPEN_HELD_OUT)

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 from mosa.lm import loading
 from mosa.lm.model import DiffusionLM
-from mosa.world import requests, tasks, training
-from mosa.world.lexicon import LENGTH, Item
+from mosa.world import requests, tasks, training, vocabulary
+from mosa.world.lexicon import LENGTH, MATERIALS, VERBS, Item
 from mosa.world.texts import KINDS
 from mosa.world.training import Architecture, Training, learning_rate
 
@@ -28,7 +28,8 @@ def tokenizer():
 def phase(**changes):
     values = {"goal": {"known": [0.9, 1.0]}, "check": 2, "steps": 4, "decay": 2, "batch_size": 2,
               "lr": 1e-2, "warmup": 2, "eos_weight": 0.25, "fact_weight": 1.0, "asked_weight": 1.0,
-              "full_share": 0.1, "prompt_share": 0.3, "frozen": False, "mix": {"step": 0.5, "arithmetic": 0.5}}
+              "full_share": 0.1, "prompt_share": 0.3, "frozen": False,
+              "mix": {"step": 0.5, "arithmetic": 0.5}}
     return Training.model_validate_json(json.dumps(values | changes))
 
 
@@ -122,8 +123,13 @@ class Recorder(torch.nn.Module):
 
 @pytest.mark.parametrize("prompt_share", [0.0, 1.0])
 @pytest.mark.parametrize("full_share", [0.0, 1.0])
-def test_loss_is_the_weighted_mean_over_masked_tokens(tokenizer, prompt_share, full_share):
-    p = phase(prompt_share=prompt_share, full_share=full_share, batch_size=4)
+@pytest.mark.parametrize("kind", ["step", "arithmetic", "ordered"])
+def test_loss_is_the_weighted_mean_over_masked_tokens(tokenizer, prompt_share, full_share, kind):
+    p = phase(prompt_share=prompt_share, full_share=full_share, batch_size=4, fact_weight=3.0,
+              asked_weight=5.0, mix={kind: 1.0})
+    facts = {*sum(VERBS + MATERIALS, [])}
+    asked = {*tasks.NUMBERS, *" ".join(requests.ORDERED).split()} - vocabulary.written()
+    assert "nine" in asked and "cat" in asked and "one" not in asked  # one: a word of answers too
     model, seed = Recorder(), 12
     generator = torch.Generator().manual_seed(2)
     found = training.loss(model, *training.drawn(tokenizer, p, random.Random(seed), generator))
@@ -137,13 +143,16 @@ def test_loss_is_the_weighted_mean_over_masked_tokens(tokenizer, prompt_share, f
         assert masked[:, width:].all() and (not prompt_share or masked[attention == 1].all())
     else:
         assert not masked[:, width:].all()
-    total = weight = 0.0
+    total, weight, met = 0.0, 0.0, set()
     for b, i in masked.nonzero().tolist():
         filler = ids[b, i] == ids[b, i - 1] == tokenizer.eos_token_id
-        w = p.eos_weight if filler else 1.0
+        word = tokenizer.convert_ids_to_tokens(int(ids[b, i]))
+        w = p.eos_weight if filler else 3.0 if word in facts else 5.0 if word in asked else 1.0
         total += w * F.cross_entropy(model.logits[b, i], ids[b, i]).item()
         weight += w
+        met.add(w)
     assert found.item() == pytest.approx(total / weight, rel=1e-5)
+    assert (3.0 if kind == "step" else 5.0) in met
 
 
 def test_the_causal_twin_reads_the_same_texts_and_predicts_the_next_token(tokenizer):
