@@ -116,7 +116,8 @@ class Control(Section):
 
 
 class Steps(Section):
-    n: Count
+    n: Count  # requests to every base model
+    n_aligned: Amount  # and to every aligned one; 0: these are left out
     positions: Annotated[list[Amount], Field(min_length=2)]  # first slot that is planted
     steps: Annotated[list[Amount], Field(min_length=2)]  # steps of the draft it is planted in
     width: Count  # planted slots

@@ -168,8 +168,9 @@ def drawn(tokenizer: PreTrainedTokenizerFast, phase: Training, rng: random.Rando
     the attention mask, which tokens count (those masked; all of them, if `causal`), their weights.
 
     The EOS that ends a text counts fully, the EOS that fill the response count `eos_weight`, the
-    words of procedures `fact_weight`, numbers and ordered words `asked_weight`. A weight moves what is said where the model cannot be sure
-    towards the heavier words, so only a phase that another follows may have one on facts.
+    words of procedures `fact_weight`, numbers and ordered words `asked_weight`. A weight moves what
+    is said where the model cannot be sure towards the heavier words, so only a phase that another
+    follows may have one.
     A `prompt_share` of the rows is masked in the prompt too, as in LLaDA's pretraining.
     """
     ids, attention, width = batch(tokenizer, draw_kinds(phase, rng), rng)
