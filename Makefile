@@ -27,11 +27,12 @@ figures: .venv/done
 	dvc repro --force --single-item baseline decoding prefill order reward defences reach control steps \
 		likelihood twin drawings index
 
-retrain: .venv/done   # resumes after a kill; `make` then repeats every measurement
+retrain: .venv/done   # two at a time; resumes after a kill; `make` then repeats every measurement
 	dvc repro code
-	for seed in $(SEEDS); do papermill notebooks/1_setting/base.ipynb executed/base.$$seed.ipynb \
-		-p seed $$seed || exit 1; done
+	printf '%s\n' $(SEEDS) | xargs -P 2 -I {} papermill notebooks/1_setting/base.ipynb \
+		executed/base.{}.ipynb -p seed {}
 	dvc commit --force base
+	rm -r $(addprefix .scratch/base-,$(SEEDS))   # the checkpoints, by which a finished seed is known
 
 lock: .venv/done
 	pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock
