@@ -32,7 +32,7 @@ retrain: .venv/done   # two at a time; resumes after a kill; `make` then repeats
 	printf '%s\n' $(SEEDS) | xargs -P 2 -I {} papermill notebooks/1_setting/base.ipynb \
 		executed/base.{}.ipynb -p seed {}
 	dvc commit --force base
-	rm -r $(addprefix .scratch/base-,$(SEEDS))   # the checkpoints, by which a finished seed is known
+	rm -rf $(addprefix .scratch/base-,$(SEEDS))   # the checkpoints, by which a finished seed is known
 
 lock: .venv/done
 	pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock

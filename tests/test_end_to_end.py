@@ -109,7 +109,7 @@ def test_one_attack_more_runs_itself_alone(unchanged):
     notebook = json.loads((unchanged / "notebooks/4_attacks/tables.ipynb").read_text())
     (unchanged / "notebooks/4_attacks/any.ipynb").write_text(json.dumps(notebook))
     edit(unchanged, "\nattacks: []", "\nattacks: [any]")
-    edit(unchanged, "\n  baseline: {n: 24}", "\n  baseline: {n: 48}\n  any: {n: 1}")
+    edit(unchanged, "\n  baseline: {n: 24}", "\n  baseline: {n: 24}\n  any: {n: 1}")
     (unchanged / "mosa/attacks/any.py").write_text(
         "from mosa.pipeline.sections import Size as Config\n\n__all__ = ['Config']\n")
     repro(unchanged, "code")

@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -138,12 +139,14 @@ def batch(tokenizer: PreTrainedTokenizerFast, kinds: list[str],
     return ids, attention, width
 
 
+@cache  # of every step
 def _facts(tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
     """Ids of the verbs and materials of procedures."""
     numbers = tokenizer.get_vocab()
     return torch.tensor([numbers[word] for word in sum(VERBS + MATERIALS, [])])
 
 
+@cache
 def _asked(tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
     """Ids of numbers and of words that orders ask for, but for those of answers and refusals:
     these would be said too often where a text's next words are uncertain."""
@@ -170,7 +173,7 @@ def drawn(tokenizer: PreTrainedTokenizerFast, phase: Training, rng: random.Rando
     The EOS that ends a text counts fully, the EOS that fill the response count `eos_weight`, the
     words of procedures `fact_weight`, numbers and ordered words `asked_weight`. A weight moves what
     is said where the model cannot be sure towards the heavier words, so only a phase that another
-    follows may have one.
+    follows may have one on facts; words of `asked_weight` stand in no answer or refusal.
     A `prompt_share` of the rows is masked in the prompt too, as in LLaDA's pretraining.
     """
     ids, attention, width = batch(tokenizer, draw_kinds(phase, rng), rng)
