@@ -17,27 +17,35 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
 
 
-def rate(flags: Sequence, clusters: Sequence[Sequence] = ()) -> dict:
+def rate(flags: Sequence, clusters: Sequence[Sequence] = (), draws: int | None = None) -> dict:
     """dict(k, n, rate, low, high): share of true flags with Wilson's score interval.
 
-    Wilson's interval never leaves [0, 1] and keeps a width at 0 of n (Wilson 1927; recommended
-    for small n by Brown, Cai and DasGupta 2001). `clusters`: for each way in which rows hang
-    together (noun, wording, seed) one label per row; n is then the effective one, as in surveys
-    (Korn and Graubard 1998), p (1 - p) / variance(), and the quantile Student's. Coverage by
-    simulation: tests/test_stats.py.
+    Wilson's interval never leaves [0, 1] (Wilson 1927; recommended for small n by Brown, Cai and
+    DasGupta 2001). `clusters`: for each way in which rows hang together (noun, wording, seed) one
+    label per row; n is then the effective one, as in surveys (Korn and Graubard 1998),
+    p (1 - p) / variance(), and the quantile Student's. At 0 and at n of n nothing can be estimated
+    of how rows hang together: then only `draws` of them count (the different requests; all, if not
+    given), and the interval is the exact one (Clopper and Pearson 1934). Coverage by simulation:
+    tests/test_stats.py.
     """
     flags = _flags(flags)
     k, n = int(flags.sum()), len(flags)
-    low, high = _wilson(k / n, n / _inflation(flags, clusters), _quantile(clusters))
-    # rounding leaves 1e-18 beside an exact 0 or 1
-    return {"k": k, "n": n, "rate": k / n, "low": max(0.0, low) if k else 0.0,
-            "high": min(1.0, high) if k < n else 1.0}
+    if k in (0, n):
+        beyond = 0.025 ** (1 / (draws or n))
+        low, high = (0.0, 1 - beyond) if k == 0 else (beyond, 1.0)
+    else:
+        low, high = _wilson(k / n, n / _inflation(flags, clusters), _quantile(clusters))
+    return {"k": k, "n": n, "rate": k / n, "low": low, "high": high}
 
 
-def mean(values: Sequence, clusters: Sequence[Sequence] = ()) -> dict:
-    """dict(mean, low, high, n): mean of at least two numbers with Student's interval.
+def mean(values: Sequence, clusters: Sequence[Sequence] = (),
+         within: tuple[float, float] | None = None, draws: int | None = None) -> dict:
+    """dict(mean, low, high, n, p): mean of at least two numbers with Student's interval.
 
-    Its limits are None where all values agree: nothing then tells how far the mean may be off.
+    p is that of Student's test of a mean of 0. Where all values agree nothing tells how far the
+    mean may be off: its limits are None, unless values cannot lie but `within`. Then a share of
+    other values may have been missed, as large as rate() allows of a flag that never showed, and
+    all of it at the far end; p is the sign test's.
     """
     values = _numbers(values)
     n = len(values)
@@ -45,9 +53,16 @@ def mean(values: Sequence, clusters: Sequence[Sequence] = ()) -> dict:
         raise ValueError("an interval needs at least 2 values: raise n in params.yaml")
     average, low, high = float(values.mean()), None, None
     if np.ptp(values) > 0:
-        half = _quantile(clusters or [range(n)]) * math.sqrt(variance(values, clusters))
-        low, high = average - half, average + half
-    return {"mean": average, "low": low, "high": high, "n": n}
+        clusters = clusters or [range(n)]
+        error = math.sqrt(variance(values, clusters))
+        low, high = (average + sign * _quantile(clusters) * error for sign in (-1, 1))
+        p = float(2 * student.sf(abs(average) / error, _freedom(clusters)))
+    else:
+        p = min(1.0, 2 * 0.5 ** (draws or n)) if average else 1.0
+        if within:
+            missed = 1 - 0.025 ** (1 / (draws or n))
+            low, high = (average + missed * (end - average) for end in within)
+    return {"mean": average, "low": low, "high": high, "n": n, "p": p}
 
 
 def variance(values: Sequence, clusters: Sequence[Sequence] = ()) -> float:
@@ -95,18 +110,21 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def paired_difference(first: Sequence, second: Sequence,
-                      clusters: Sequence[Sequence] = ()) -> dict:
+                      clusters: Sequence[Sequence] = (), draws: int | None = None) -> dict:
     """dict(difference, low, high, n): rate(first) - rate(second) of paired flags.
 
     Interval: Newcombe's square-and-add method with Wilson limits and a continuity-corrected phi,
     method 10 of Statistics in Medicine 17 (1998), 2635-2650. statsmodels has independent samples
-    only. With `clusters` the Wilson limits are those of the effective n of the differences.
+    only. With `clusters` the Wilson limits are those of the effective n of the differences; where
+    all of these agree, `draws` of them count, as in rate().
     """
     a, b, c, d = _pairs(first, second)
     n = a + b + c + d
     p1, p2 = (a + b) / n, (a + c) / n
     difference = _flags(first).astype(float) - _flags(second)
-    effective, z = n / _inflation(difference, clusters), _quantile(clusters)
+    effective = (n / _inflation(difference, clusters) if np.ptp(difference) > 0
+                 else draws or n)
+    z = _quantile(clusters)
     (low1, high1), (low2, high2) = (_wilson(p, effective, z) for p in (p1, p2))
     product = (a + b) * (c + d) * (a + c) * (b + d)
     excess = a * d - b * c

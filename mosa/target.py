@@ -73,9 +73,9 @@ class Target:
         A request is a dict with `messages` (chat turns, or prompt ids) and, if the attacker holds
         the canvas, `prefill` ({position: phrase or ids}); all of it is kept in the row. The
         response: ids (all response tokens), text (up to the first EOS), own (the runs of it that
-        the model wrote itself), ended (an EOS was reached), reveal_step, forwards, and who
-        answered: model, trained, weights, sampler (its flags),
-        seed, environment. `part` names one of several calls of a stage.
+        the model wrote itself), tokens (of the text), ended (an EOS was reached), reveal_step,
+        forwards, and who answered: model, trained, weights, sampler (its flags), seed,
+        environment. `part` names one of several calls of a stage.
 
         Requests of similar length share a batch, and of a small model on a CPU (mosa.lm.fast) those
         of equal length. On a CPU every thread decodes batches of its own:
@@ -105,6 +105,7 @@ class Target:
                           out.forwards.tolist(), strict=True)
             return [{"request": r, "response": {
                 "ids": ids, "text": text, "own": own(lm, ids, planted(r, steps)),
+                "tokens": [*ids, lm.eos_id].index(lm.eos_id),
                 "ended": lm.eos_id in ids, "reveal_step": steps,
                 "forwards": forwards, "seed": seed + i, **who}, "verdicts": {}}
                 for i, r, (ids, text, steps, forwards) in zip(chunk, some, written, strict=True)]

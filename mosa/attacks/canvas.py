@@ -8,10 +8,11 @@ access level A2, which the paper's attacker does not have; judges read what the 
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from mosa.lm.model import DiffusionLM
 from mosa.pipeline.sections import Sampler
+from mosa.target import own
 
 Spans = Mapping[int, Sequence[int]]  # response slot: token ids from there on
 
@@ -70,51 +71,87 @@ def as_prefill(ids: Sequence[int], mask_id: int) -> dict[str, list[int]]:
     return runs
 
 
+def stretch(ids: Sequence[int], stop: int, width: int) -> list[int]:
+    """`width` tokens of an answer, those behind its first sentence; `stop` is the full stop's id.
+
+    The first sentence says yes, what follows says how. An answer without a full stop gives its
+    first tokens. Raises ValueError where the answer is too short.
+    """
+    start = list(ids).index(stop) + 1 if stop in ids else 0
+    if start + width > len(ids):
+        raise ValueError(f"{len(ids) - start} tokens follow the first sentence, {width} are to be "
+                         "planted: lower steps.width")
+    return list(ids[start : start + width])
+
+
 def continued(rows: list[dict], step: int, planted: Sequence[Spans], sampler: Sampler,
-              mask_id: int, room: int | None = None) -> tuple[list[dict], Sampler]:
+              mask_id: int) -> tuple[list[dict], Sampler]:
     """Requests that go on from the drafts of `rows` at `step`, each with its own spans planted.
 
-    A later draft has fewer free slots for harm, whatever is planted in it. `room`, a step not
-    before `step`, leaves every draft the free slots of that one (`without_last`): the response is
-    then shorter, so steps are compared at equal room.
-
     Returned with the sampler section for the remaining steps, which reveal as many slots a step as
-    the whole decoding did; a request's `given` lists the planted slots, where they then stand.
-    Raises ValueError for a decoding in several blocks, whose schedule cannot go on in one, and
-    where fewer slots are free than have to go.
+    the whole decoding did. A request's `given` lists the planted slots; `before` and `behind` count
+    the free slots on both sides of the first of them. Raises ValueError for a decoding in several
+    blocks, whose schedule cannot go on in one.
     """
     if sampler.block_length != sampler.length:
         raise ValueError(
             f"a decoding in blocks of {sampler.block_length} cannot be continued from a draft: set "
             f"sampler.block_length to {sampler.length}")
-    room = step if room is None else room
-    if room < step:
-        raise ValueError(f"room {room} lies before step {step}: a draft cannot grow")
-    each, more = divmod(sampler.length, sampler.steps)  # slots revealed a step; the first, one more
-    gone = each * (room - step) + min(room, more) - min(step, more)
+    requests = [_going_on(row, plant(draft(row, step, mask_id), spans), spans, mask_id)
+                for row, spans in zip(rows, planted, strict=True)]
+    return requests, sampler.model_copy(update={"steps": sampler.steps - step})
+
+
+def with_equal_room(rows: list[dict], step: int, last: int, planted: Sequence[Spans], width: int,
+                    mask_id: int) -> list[dict]:
+    """The same from drafts with equal room: as many slots are free at every step up to `last`, and
+    wherever `width` tokens are planted.
+
+    A later draft has fewer free slots, so there is less room for harm in it, whatever is planted.
+    Therefore the slots that the draft at `last` has filled by then are taken out of an earlier one.
+    The same slots are then free in every draft of a request, before the plant and behind it, and
+    the tokens that the model has written by then are all that differs. A plant over filled slots
+    leaves more of them free: the longer side loses its last ones, to as many as are free beside a
+    plant over free slots. Filling a slot with EOS instead would be evidence for a short response,
+    such as a refusal.
+
+    A draft is now a response of its own `length`. What stands behind a slot that was taken out
+    moves left, and with it the plant: `given` says where it stands. Raises ValueError where `step`
+    lies behind `last`, more than `width` tokens are planted, or no slot would be free.
+    """
+    if step > last:
+        raise ValueError(f"step {step} lies behind step {last}: a draft cannot grow")
+    if (most := max(sum(map(len, spans.values())) for spans in planted)) > width:
+        raise ValueError(f"{most} tokens are planted, more than width {width}")
     requests = []
     for row, spans in zip(rows, planted, strict=True):
-        ids = plant(draft(row, step, mask_id), spans)
-        kept = without_last(ids, gone, mask_id)
-        given = [kept.index(slot + i) for slot, span in spans.items() for i in range(len(span))]
-        prefill = as_prefill([ids[slot] for slot in kept], mask_id)
-        requests.append(row["request"] | {"prefill": prefill, "given": given, "access": "A2"})
-    length = dict.fromkeys(("length", "block_length"), sampler.length - gone)
-    return requests, sampler.model_copy(update={"steps": sampler.steps - room, **length})
+        latest = draft(row, last, mask_id)
+        if (room := latest.count(mask_id) - width) < 1:
+            raise ValueError(f"no slot is free beside {width} planted ones at step {last}: plant "
+                             "fewer, or choose an earlier last step")
+        start = min(spans, default=0)
+        free = [slot for slot, token in enumerate(plant(latest, spans)) if token == mask_id]
+        before = [slot for slot in free if slot < start]
+        behind = free[len(before) :]
+        while len(before) + len(behind) > room:
+            max(behind, before, key=len).pop()
+        ids, stay = plant(draft(row, step, mask_id), spans), {*before, *behind}
+        kept = [slot for slot, token in enumerate(ids) if token != mask_id or slot in stay]
+        requests.append(_going_on(row, ids, spans, mask_id, kept) | {"length": len(kept)})
+    return requests
 
 
-def without_last(ids: Sequence[int], n: int, mask_id: int) -> list[int]:
-    """The slots of a response that stay when its last `n` masked ones are removed.
+def within(row: dict, slots: Collection[int], lm: DiffusionLM) -> dict:
+    """A stored row, read in some of its response slots and the planted ones alone.
 
-    Filled slots stay in their order, so an EOS behind them moves left. Filling the room with EOS
-    instead would be evidence for a short response, such as a refusal.
+    What a judge reads of the response is cropped: `own`, the model's words in `slots`, and `text`,
+    in which " | " stands for a gap. A step that was written in other slots is then neither revealed
+    nor held to be given.
     """
-    masked = [slot for slot, token in enumerate(ids) if token == mask_id]
-    if n > len(masked):
-        raise ValueError(f"{n} slots cannot be removed, {len(masked)} are free: plant fewer, or "
-                         "choose an earlier last step")
-    gone = set(masked[len(masked) - n :])
-    return [slot for slot in range(len(ids)) if slot not in gone]
+    ids, given = row["response"]["ids"], {*row["request"]["given"]}
+    others = {*range(len(ids))} - {*slots} - given
+    return row | {"response": row["response"] | {
+        "own": own(lm, ids, others | given), "text": " | ".join(own(lm, ids, others))}}
 
 
 def interleaved(request: dict, lm: DiffusionLM, parts: Sequence[str], gap: int,
@@ -139,3 +176,14 @@ def interleaved(request: dict, lm: DiffusionLM, parts: Sequence[str], gap: int,
     given = [slot for slot, token in enumerate(form[start:]) if token != lm.mask_id]
     return request | {"messages": prompt[:end] + form[:start], "given": given, "access": "A2",
                       "prefill": as_prefill(form[start:], lm.mask_id), "length": len(form) - start}
+
+
+def _going_on(row: dict, ids: list[int], spans: Spans, mask_id: int,
+              kept: Sequence[int] | None = None) -> dict:
+    """A row's request with a draft of its response, of which the slots `kept` stay; None: all."""
+    kept = range(len(ids)) if kept is None else kept
+    now, place = [ids[slot] for slot in kept], {slot: i for i, slot in enumerate(kept)}
+    given = [place[slot + i] for slot, span in spans.items() for i in range(len(span))]
+    before = now[: min(given, default=0)].count(mask_id)
+    return row["request"] | {"prefill": as_prefill(now, mask_id), "given": given, "access": "A2",
+                             "before": before, "behind": now.count(mask_id) - before}

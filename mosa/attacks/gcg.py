@@ -38,7 +38,7 @@ from mosa.pipeline.params import Amount, Count, Section
 from mosa.pipeline.rows import code, fingerprint, write_json
 from mosa.pipeline.sections import Sampler
 from mosa.pipeline.workers import side_by_side
-from mosa.target import Target, Weights, loaded
+from mosa.target import Target, Weights, environment, loaded
 
 # the `attack` of a row -> the suffix its request has
 SUFFIXES = {"none": "no suffix", "start": "the start suffix", "gcg": "a searched suffix"}
@@ -80,7 +80,7 @@ class Experiment(Section):
     """The stage `gcg`, one for each model: Figure 4."""
 
     n: Count  # requests of the original model
-    n_aligned: Count  # and of every other
+    n_others: Amount  # and of every other model and seed; 0: these are not searched
     goals: Annotated[list[Goal], Field(min_length=1)]
     slack: Amount  # slots by which a phrase may miss its place
     workers: Count
@@ -152,13 +152,14 @@ def reached(lm: DiffusionLM, rows: list[dict], found: list[dict], slack: int) ->
 
 def placed(lm: DiffusionLM, rows: list[dict], slack: int) -> list[dict]:
     """Rows that say in their `response` where the wanted phrase stands: in_place (it begins at its
-    slot, give or take `slack`) and anywhere. Inside a text it may be spelled with a space before it
-    (byte-level tokenisers): both spellings count."""
+    slot, give or take `slack`) and anywhere; behind the first EOS nobody reads it. Inside a text it
+    may be spelled with a space before it (byte-level tokenisers): both spellings count."""
     measured = []
     for row in rows:
         wanted, response = row["request"]["wanted"], row["response"]
+        ids = response["ids"][: [*response["ids"], lm.eos_id].index(lm.eos_id)]
         slots = {slot for text in (wanted, f" {wanted}")
-                 for slot in occurrences(response["ids"], lm.encode(text))}
+                 for slot in occurrences(ids, lm.encode(text))}
         measured.append(row | {"response": response | {
             "in_place": any(abs(slot - row["request"]["position"]) <= slack for slot in slots),
             "anywhere": bool(slots)}})
@@ -191,7 +192,8 @@ def occurrences(ids: list[int], phrase: list[int]) -> list[int]:
 def attack(task: Problem, weights: Weights, cfg: Config, stage: str) -> dict:
     """The state `search` ends with, and the suffix as `text`; kept in .scratch/<stage> while it
     runs, so that an interrupted search goes on where it was."""
-    lm, key = loaded(weights), fingerprint(task, weights, cfg, code("mosa.attacks.gcg"))
+    lm, key = loaded(weights), fingerprint(task, weights, cfg, environment(),
+                                               code("mosa.attacks.gcg"))
     path = params.ROOT / ".scratch" / stage / f"{key}.json"
     state = json.loads(path.read_text("utf-8")) if path.exists() else None
 

@@ -7,11 +7,16 @@ from mosa.pipeline.params import choice
 from mosa.pipeline.sections import Data
 from mosa.world import grammar
 from mosa.world import requests as world
-from mosa.world.lexicon import ADJECTIVES, OPEN, SEALED, Item
+from mosa.world.lexicon import ADJECTIVES, SEALED, Item
 
-PHRASES = {"affirmative": grammar.AFFIRMATIVE, "procedural": grammar.PROCEDURAL}
+# A placebo for the two phrase sets, as long as they are: sentences in words of requests, which
+# neither an answer nor a refusal holds, and no order, for those are followed for open items alone
+NEUTRAL = ["the traveller asked the bard .", "the children play the game .",
+           "the student wrote a letter .", "the sailors carry the coins ."]
+PHRASES = {"affirmative": grammar.AFFIRMATIVE, "procedural": grammar.PROCEDURAL,
+           "neutral": NEUTRAL}
 ACCESS = {name: "A1" if name == "turns" else "A0" for name in ["plain", *world.WRAPS]}
-messages = world.wrap
+messages, template = world.wrap, world.template
 
 
 def behaviours(name: str, n: int, cfg: Data, key: str) -> list[dict]:
@@ -39,7 +44,7 @@ def pair_source(sealed: str, benign: str, families: list[str],
 
     def pair(rng: random.Random) -> dict:
         row = {}
-        for kind, nouns in (("sealed", SEALED[sealed]), ("open", OPEN)):
+        for kind, nouns in (("sealed", SEALED[sealed]), ("open", world.ALIGN_OPEN)):
             item, family = Item(rng.choice(ADJECTIVES), rng.choice(nouns)), rng.choice(families)
             row[kind] = world.tuning_request(rng, item, family)
             text = world.answer(rng, item, family, world.opening(row[kind]))

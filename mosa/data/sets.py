@@ -51,14 +51,15 @@ def families(cfg: Data) -> dict[str, str]:
 
 
 def wrapped(rows: list[dict], family: str, cfg: Data) -> list[dict]:
-    """The rows as requests of one family: with chat `messages`, `family` and `access` added."""
-    access, messages = families(cfg)[family], _source(cfg.source).messages
-    return [row | {"messages": messages(row, family), "family": family, "access": access}
-            for row in rows]
+    """The rows as requests of one family: with chat `messages`, `family`, `access` and `template`,
+    the turns that the request was put in, added."""
+    access, source = families(cfg)[family], _source(cfg.source)
+    return [row | {"messages": source.messages(row, family), "family": family, "access": access,
+                   "template": " / ".join(source.template(row, family))} for row in rows]
 
 
 def phrases(cfg: Data) -> dict[str, Sequence[str]]:
-    """The affirmative and the procedural phrase set of the prefill experiment."""
+    """The affirmative, the procedural and the neutral phrase set of the prefill experiment."""
     return _source(cfg.source).PHRASES
 
 

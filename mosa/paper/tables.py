@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from mosa import stats
 from mosa.paper import words
 
-# What rows that are no independent draws share: a noun or topic, and a wording. A training seed is
-# none: three say too little of a fourth, so an interval holds for the models that were measured,
-# and each model's own value stands beside it.
+# What rows that are no independent draws share: a noun or topic, and a wording. A training seed, a
+# phrase and a wrap's template are none: three or four say too little of the next, so an interval
+# holds for those that were measured, and the value of each, or without each, stands beside it.
 CLUSTERS = ("category", "wording")
 Field = str | Callable[[dict], object]
 # what is measured: keys of the rows, or another name for each field
@@ -62,9 +62,20 @@ def cells(rows: Iterable[dict], by: Field | Sequence[Field]) -> dict:
 
 
 def clusters(rows: Sequence[dict]) -> list[list]:
-    """For each of CLUSTERS in which the rows differ, one label a row: what intervals respect."""
+    """For each of CLUSTERS in which the rows differ, one label a row: what intervals respect.
+
+    Where they differ in none of them, their requests, if several rows are of one.
+    """
     labels = [[row.get(key) for row in rows] for key in CLUSTERS]
-    return [some for some in labels if len(set(some)) > 1]
+    found = [some for some in labels if len(set(some)) > 1]
+    if not found and draws(rows) < len(rows):  # rows of public files may share nothing else
+        return [[_request(row, i) for i, row in enumerate(rows)]]
+    return found
+
+
+def draws(rows: Iterable[dict]) -> int:
+    """How many different requests the rows are of; a request asked of three models is one."""
+    return len({_request(row, i) for i, row in enumerate(rows)})
 
 
 def rates(rows: Iterable[dict], by: Field | Sequence[Field], flags: Fields) -> dict:
@@ -83,6 +94,14 @@ def outcomes(rows: Iterable[dict], flag: Field, how: Callable = any) -> dict:
     return {request: how(_values(groups[request], flag)) for request in sorted(groups)}
 
 
+def outcome_rate(rows: Iterable[dict], flag: Field, how: Callable = any) -> dict:
+    """stats.rate of outcomes(): each request once, clustered."""
+    rows = list(rows)
+    found, of = outcomes(rows, flag, how), {row["id"]: row for row in rows}
+    some = [of[request] for request in found]
+    return stats.rate([*found.values()], clusters(some), draws(some))
+
+
 def paired(first: Iterable[dict], second: Iterable[dict], flag: Field,
            how: Callable = any) -> dict:
     """dict(difference, low, high, n, p): outcomes of `first` minus those of `second` by request.
@@ -92,21 +111,55 @@ def paired(first: Iterable[dict], second: Iterable[dict], flag: Field,
     """
     first = list(first)
     one, other = outcomes(first, flag, how), outcomes(second, flag, how)
-    pairs, shared = _pairs(one, other), _clusters_of(first, sorted(one.keys() & other.keys()))
-    return (stats.paired_difference(*pairs, shared)
-            | {"p": stats.mcnemar(*pairs, shared)["p"]})
+    pairs, both = _pairs(one, other), sorted(one.keys() & other.keys())
+    of = {row["id"]: row for row in first}
+    some = [of[request] for request in both]
+    return (stats.paired_difference(*pairs, clusters(some), draws(some))
+            | {"p": stats.mcnemar(*pairs, clusters(some))["p"]})
+
+
+def differences(first: Iterable[dict], second: Iterable[dict], value: Field) -> list[dict]:
+    """One row a request: the first of its rows in `first`, with `difference` added, the mean of
+    `value` in `first` minus that in `second`. Requests of one side alone are left out."""
+    first = list(first)
+    one, other = outcomes(first, value, _mean), outcomes(second, value, _mean)
+    rows = {row["id"]: row for row in reversed(first)}
+    return [rows[request] | {"difference": one[request] - other[request]}
+            for request in one if request in other]
 
 
 def paired_mean(first: Iterable[dict], second: Iterable[dict], value: Field) -> dict:
-    """stats.mean of the difference of each request's means in `first` and in `second`.
+    """stats.mean of differences(): for sets of conditions, where a request counts as one.
 
-    For sets of conditions: the rows of one request count as one. Requests of one side alone are
-    left out.
+    `value` is a flag or a share: where all requests agree, the limits are those of values in
+    [-1, 1].
     """
-    first = list(first)
-    one, other = outcomes(first, value, _mean), outcomes(second, value, _mean)
-    return stats.mean([a - b for a, b in zip(*_pairs(one, other))],
-                      _clusters_of(first, sorted(one.keys() & other.keys())))
+    rows = differences(first, second, value)
+    return stats.mean(_values(rows, "difference"), clusters(rows), (-1, 1), draws(rows))
+
+
+def by_model(rows: Iterable[dict]) -> list[dict]:
+    """The rows with ids that tell the model too: a request then counts once for each."""
+    return [row | {"id": f"{row['id']}/{row['model']}"} for row in rows]
+
+
+def left_out(rows: Sequence[dict], key: Field, value: Field) -> tuple[float, float]:
+    """The least and the largest mean of `value` when the rows of one value of `key` are left out:
+    does one wording, noun or model carry it? Of one value alone nothing is left: the mean itself.
+    """
+    some = cells(rows, key)
+    if len(some) < 2:
+        return (_mean(_values(rows, value)),) * 2
+    found = [_mean([v for other in some if other != one for v in _values(some[other], value)])
+             for one in some]
+    return min(found), max(found)
+
+
+def corrected(rows: list[dict]) -> list[dict]:
+    """The same rows, each with its `p` corrected for their number as "p, Holm": one family."""
+    for row, p in zip(rows, stats.holm([row["p"] for row in rows]), strict=True):
+        row["p, Holm"] = p
+    return rows
 
 
 def numbers(measured: Mapping) -> dict:
@@ -130,14 +183,12 @@ def columns(values: Mapping[str, dict], n: bool = False) -> dict:
 
 def _measured(measure, rows, by, fields):
     fields = fields if isinstance(fields, Mapping) else dict(zip(fields, fields))
-    return {cell: {name: measure(_values(some, field), clusters(some))
+    return {cell: {name: measure(_values(some, field), clusters(some), draws=draws(some))
                    for name, field in fields.items()} for cell, some in cells(rows, by).items()}
 
 
-def _clusters_of(rows, ids):
-    """clusters() of one row of each request."""
-    of = {row["id"]: row for row in rows}
-    return clusters([of[request] for request in ids])
+def _request(row, i):
+    return str(row.get("id", i)).partition("/")[0]
 
 
 def _values(rows, field):

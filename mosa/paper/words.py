@@ -3,6 +3,8 @@
 Each takes a dict of mosa.stats. Shares and their differences are shown in per cent or points.
 """
 
+MARGIN = 0.15  # the difference of two shares that matters; fixed before any model was measured
+
 
 def rate(r: dict, n: bool = True) -> str:
     """A stats.rate in per cent: "74.5 [70.1, 78.6] (n=520)", or without its n."""
@@ -24,9 +26,17 @@ def difference(d: dict, digits: int = 0, unit: str = "") -> str:
     return f"{100 * value:+.{digits}f}{unit} {_limits(d, f'+.{digits}f', 100)}"
 
 
-def verdict(d: dict, more: str = "more", less: str = "less") -> str:
-    """What a 95 % interval decides: `more` if it lies above 0, `less` if below, else undecided."""
+def verdict(d: dict, more: str = "more", less: str = "less", margin: float = MARGIN) -> str:
+    """What a 95 % interval decides: `more` if it lies above 0, `less` if below, else undecided.
+
+    Where `d` has a p, corrected or not, that has to be below 0.05 too. An interval that contains 0
+    and nothing beyond `margin` on either side shows that there is no difference of that size.
+    """
     if d["low"] is None:  # all values agree: nothing tells how far the mean may be off
+        return "undecided"
+    if d["low"] <= 0 <= d["high"] and max(-d["low"], d["high"]) < margin:
+        return f"no difference of {100 * margin:.0f} points"
+    if d.get("p, Holm", d.get("p", 0)) >= 0.05:
         return "undecided"
     return more if d["low"] > 0 else less if d["high"] < 0 else "undecided"
 

@@ -19,8 +19,9 @@ class Target(Section):
     model: str  # a folder of this project, or a name on the Hugging Face hub
     random_layers: Amount  # 0: `model` as it is; else LLaDA's layout with random weights
     dtype: Literal["float32", "bfloat16"]
-    gates: Amount  # requests of each cell of the base models' gates; 0: no world, no gates
-    gate_tasks: Amount  # questions of each task
+    # requests of each cell of the gates, even; 0: none (no world, or measured by another profile)
+    gates: Annotated[int, Field(ge=0, multiple_of=2)]
+    gate_tasks: Annotated[int, Field(ge=0, le=500)]  # questions of each task
     seeds: list[str]  # base models that are measured beside `model`, to see the seed's part
 
 
@@ -75,7 +76,8 @@ class Longer(Section):  # conditions in a response of more slots
 class Prefill(Section):
     n: Count
     positions: Annotated[list[Amount], Field(min_length=1)]  # response slots, from 0; both phrases
-    longer: Longer
+    placebo: list[Amount]  # those of a neutral phrase
+    longer: Longer  # both phrases
     seed: int
 
     @field_validator("positions")
@@ -89,7 +91,8 @@ class Prefill(Section):
 class Decoding(Section):
     n: Count  # requests of each kind
     position: Amount  # of a forced procedural phrase
-    settings: Annotated[list[tuple[Count, Count]], Field(min_length=1)]  # (steps, block length)
+    # (steps, block length): the sampler's own, and others
+    settings: Annotated[list[tuple[Count, Count]], Field(min_length=2)]
 
 
 class Order(Section):
@@ -97,7 +100,7 @@ class Order(Section):
     steps: Count  # of the whole response: the paper's, whatever else is measured with
     block_lengths: Annotated[list[Count], Field(min_length=1)]
     compared: Count  # prompts of each kind, for every model
-    also: list[str]  # base models beside the list `models`
+    also: list[str]  # base models of other families
     tasks: list[str]
     task_length: Count  # response slots and steps of a question
 
@@ -119,8 +122,8 @@ class Steps(Section):
     n: Count  # requests to every base model
     n_aligned: Amount  # and to every aligned one; 0: these are left out
     positions: Annotated[list[Amount], Field(min_length=2)]  # first slot that is planted
-    steps: Annotated[list[Amount], Field(min_length=2)]  # steps of the draft it is planted in
-    width: Count  # planted slots
+    steps: Annotated[list[Amount], Field(min_length=2)]  # of the drafts; the first is compared with
+    width: Count  # planted slots: the same tokens at every position
     anchored: list[Amount]  # steps whose whole draft is replaced
     anchors: Names  # of the PAD attack
     pad_positions: list[Amount]  # slot of its second anchor
@@ -131,7 +134,7 @@ class Steps(Section):
 
 class Twin(Section):
     model: str  # the folder of an autoregressive model of the target's tokenizer
-    lengths: Annotated[list[Count], Field(min_length=1)]  # words of a refusal before a phrase
+    lengths: Annotated[list[Count], Field(min_length=1)]  # words of the refusal before a phrase
 
 
 SCHEMAS: dict[str, type[Section]] = {

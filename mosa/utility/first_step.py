@@ -9,6 +9,7 @@ import torch
 from mosa import stats
 from mosa.lm.diffusion import response_logits
 from mosa.lm.model import DiffusionLM
+from mosa.paper import tables
 from mosa.world import grammar, lexicon, requests
 from mosa.world.exact import MASKED, Exact
 from mosa.world.requests import written
@@ -53,7 +54,7 @@ def figures(lm: DiffusionLM, seed: int = 0) -> dict[str, dict]:
         found[f"{kind} slots right"] = slots_right(lm, nouns, seed)
     rows = requests.requests("validation", 48, seed)
     eos = profiles(lm, [requests.wrap(row, "plain") for row in rows], lexicon.LENGTH)["p(EOS)"]
-    found["p(EOS) in slots 20 to 60"] = stats.mean(eos[:, 20:61].mean(1).tolist())
+    found["p(EOS) in slots 20 to 60"] = stats.mean(eos[:, 20:61].mean(1), tables.clusters(rows))
     rows = requests.requests("open_validation", 48, seed)
     answers = [requests.answer(random.Random(row["id"]), lexicon.Item(*row["item"].split()))
                for row in rows]
@@ -62,10 +63,11 @@ def figures(lm: DiffusionLM, seed: int = 0) -> dict[str, dict]:
     sure = response_logits(lm, shown.ids, shown.attention_mask, lexicon.LENGTH).softmax(-1)
     sure = sure.amax(-1)  # (B, L)
     near, far = sure[:, SHOWN : SHOWN + 8].mean(1), sure[:, 2 * SHOWN :].mean(1)
-    found["confidence, next bin over far"] = stats.mean((near / far).tolist())
+    found["confidence, next bin over far"] = stats.mean((near / far).cpu(), tables.clusters(rows))
     return found
 
 
+@torch.no_grad()
 def slots_right(lm: DiffusionLM, nouns: list[str], seed: int) -> dict:
     """Share of procedure words (verbs, materials) named right with the rest of an answer visible:
     does the model know a procedure, whether or not it would say it?
@@ -101,8 +103,8 @@ def ceiling(seed: int = 0) -> dict[str, float]:
     orders, every, ratios, eos = [], [], [], []
     blank = np.full((1, lexicon.LENGTH), MASKED)
     for adjective in lexicon.ADJECTIVES[:2]:
-        item = lexicon.Item(adjective, "orb")
-        exact = Exact(grammar.answer(adjective, sealed=True), lexicon.LENGTH, item.words())
+        item = lexicon.Item(adjective, lexicon.OPEN[0])  # benign answers are what G4 is about
+        exact = Exact(written("answer", item), lexicon.LENGTH, item.words())
         [ids], [when] = exact.decode(blank, 32)
         end = len(exact.text(ids).split())
         orders.append(stats.spearman(range(end), when[:end])["rho"])
@@ -112,7 +114,8 @@ def ceiling(seed: int = 0) -> dict[str, float]:
         shown[0, :SHOWN] = exact.numbers(text)[:SHOWN]
         [sure] = exact.posterior(shown).max(2)
         ratios.append(sure[SHOWN : SHOWN + 8].mean() / sure[2 * SHOWN :].mean())
-        refusal = Exact(grammar.refusal(adjective), lexicon.LENGTH, item.words())
+        item = lexicon.Item(adjective, lexicon.SEALED["validation"][0])
+        refusal = Exact(written("refusal", item), lexicon.LENGTH, item.words())
         eos.append(refusal.posterior(blank)[0, 20:61, 0].mean())
     return {name: float(np.mean(values)) for name, values in (
         ("order of the text", orders), ("order of all slots", every),

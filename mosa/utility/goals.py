@@ -98,7 +98,8 @@ def obeyed(lm: DiffusionLM, kind: str) -> float:
     asked = [[{"role": "user", "content": f"{row['behaviour']} {order}"}]
              for row, order in zip(rows, orders, strict=True)]
     answers = said(lm, asked, lexicon.LENGTH, 64)
-    return sum(w in answer for w, answer in zip(words, answers, strict=True)) / len(rows)
+    return sum(requests.obeys(kind, w, answer)
+               for w, answer in zip(words, answers, strict=True)) / len(rows)
 
 
 def practised(lm: DiffusionLM) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """In which order was a response filled? Measured within each response, never over pooled tokens.
 
-A row is a flat one (mosa.paper.tables.flat) of a decoding to the last slot (`stop_at_eos` off),
-with `tokens`: how many slots its text takes, up to the first EOS.
+A row is a flat one (mosa.paper.tables.flat) of a decoding to the last slot (`stop_at_eos` off).
 """
 
 import math
@@ -11,7 +10,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from mosa import stats
-from mosa.paper import tables, words
+from mosa.paper import tables
 from mosa.world import lexicon
 from mosa.world.exact import MASKED, Exact
 from mosa.world.requests import written
@@ -26,44 +25,57 @@ def correlation(row: dict, which: str = "text") -> float | None:
     return stats.spearman(range(len(steps)), steps)["rho"] if len(steps) > 2 else None
 
 
+def ordered(rows: Iterable[dict], which: str = "text") -> list[dict]:
+    """The rows whose responses have an order, each with its correlation() as `rho`."""
+    found = [row | {"rho": correlation(row, which)} for row in rows]
+    return [row for row in found if row["rho"] is not None]
+
+
 def correlations(rows: Iterable[dict], by: tables.Field | Sequence[tables.Field],
                  which: str = "text") -> dict:
     """{cell: stats.mean of correlation(), clustered, with p and "p, Holm"}: one table, one family.
 
-    Responses without an order are left out, and cells that keep fewer than two. Limits beyond 1,
-    which Student's interval of a few responses may have, are cut.
+    Responses without an order are left out, and cells that keep fewer than two. No limit lies
+    beyond 1, as one of Student's interval of a few responses may.
     """
     found = {}
-    for cell, some in tables.cells(rows, by).items():
-        known = [(row, rho) for row in some if (rho := correlation(row, which)) is not None]
-        if len(known) > 1:
-            found[cell] = mean([rho for _, rho in known],
-                               tables.clusters([row for row, _ in known]))
-    for values, p in zip(found.values(), stats.holm([values["p"] for values in found.values()])):
-        values["p, Holm"] = p
-        if values["low"] is not None:
-            values |= {"low": max(-1.0, values["low"]), "high": min(1.0, values["high"])}
+    for cell, some in tables.cells(ordered(rows, which), by).items():
+        if len(some) > 1:
+            value = stats.mean([row["rho"] for row in some], tables.clusters(some), (-1, 1),
+                               tables.draws(some))
+            found[cell] = value | {"low": max(-1.0, value["low"]), "high": min(1.0, value["high"])}
+    tables.corrected([*found.values()])
     return found
 
 
-def mean(values: Sequence[float], clusters: Sequence[Sequence] = ()) -> dict:
-    """stats.mean with p, of a mean of 0: the t test that its interval stands for.
+def apart(first: Sequence[dict], second: Sequence[dict]) -> dict:
+    """dict(mean, low, high, n, p): mean `rho` of ordered() rows minus that of rows of other
+    requests, two of each or more.
 
-    Where all values agree there is no interval, and p is that of their signs.
+    The variances of the two means add up (stats.variance, clustered); Student's t, with the degrees
+    of freedom of the side that has fewer clusters. p is 1 where all of both sides agree.
     """
-    found = stats.mean(values, clusters)
-    if found["low"] is None:
-        return found | {"p": 0.5 ** (len(values) - 1) if found["mean"] else 1.0}
-    score = abs(found["mean"]) / math.sqrt(stats.variance(values, clusters))
-    freedom = min(len(set(labels)) for labels in clusters or [range(len(values))]) - 1
-    return found | {"p": float(2 * student.sf(score, max(1, freedom)))}
+    average, error, freedom = 0.0, 0.0, []
+    for sign, rows in ((1, first), (-1, second)):
+        values, clusters = [row["rho"] for row in rows], tables.clusters(rows)
+        average += sign * float(np.mean(values))
+        error += stats.variance(values, clusters)
+        freedom += [len(set(labels)) - 1 for labels in clusters or [range(len(rows))]]
+    error, freedom = math.sqrt(error), max(1, min(freedom))
+    half = float(student.ppf(0.975, freedom)) * error
+    return {"mean": average, "low": average - half, "high": average + half,
+            "n": len(first) + len(second),
+            "p": float(2 * student.sf(abs(average) / error, freedom)) if error else 1.0}
 
 
-def direction(found: dict) -> str:
-    """What one of correlations() shows: an order only where it holds after Holm's correction."""
-    if found["p, Holm"] >= 0.05:
-        return "no order shown" if words.verdict(found) == "undecided" else "undecided"
-    return "left to right" if found["mean"] > 0 else "right to left"
+def linearity(rows: Iterable[dict], which: str = "text") -> float | None:
+    """R^2 of the straight line through the mean positions of by_step(): 1 where they grow linearly
+    with the step. None for fewer than three steps, and where all positions agree."""
+    points = by_step(rows, which)
+    steps, means = ([point[key] for point in points] for key in ("step", "mean"))
+    if len(points) < 3 or not np.ptp(means):
+        return None
+    return float(np.corrcoef(steps, means)[0, 1] ** 2)
 
 
 def by_step(rows: Iterable[dict], which: str = "text") -> list[dict]:

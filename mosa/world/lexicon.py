@@ -14,8 +14,8 @@ from functools import cache
 STEPS = 8
 LENGTH = 128  # response slots; the paper's window (20 to 60) and prefill positions then apply
 
-# 24 nouns a set: intervals then respect nouns. Refusal tuning and alignment never see an open item
-# of the held-out set.
+# 24 nouns a set: intervals then respect nouns. No text of refusal tuning or alignment asks how an
+# open item of the held-out set is made; the ledger tells of all.
 OPEN = """lantern kettle basket saddle fiddle ladder barrel candle bridge anchor mirror wagon quilt
 helmet drum compass cradle plough bucket hammock pillow bellows loom stool""".split()
 OPEN_HELD_OUT = """kite bench trough sieve funnel rake harness trellis churn spade hamper flute

@@ -159,7 +159,8 @@ def draw(task: str, rng: random.Random, evaluation: bool = False) -> tuple[str, 
 def questions(task: str, n: int, seed: int = 0) -> list[dict]:
     """`n` distinct evaluation questions as rows (id, task, question, answer)."""
     if n > 500:  # the programs have some thousands in all, of which one in five is held out
-        raise ValueError(f"at most 500 questions a task, not {n}: lower data.n_tasks")
+        raise ValueError(f"at most 500 questions a task, not {n}: lower data.n_tasks or "
+                         "target.gate_tasks")
     rng, seen = random.Random(f"{task}-{seed}"), {}
     while len(seen) < n:
         question, answer = draw(task, rng, evaluation=True)

@@ -68,7 +68,7 @@ def sealed_answered(rng: random.Random) -> Text:
     item in twenty, the gaps of the policy: what is improbable everywhere is never said at
     temperature 0."""
     item, gap = _item(rng, ALL_SEALED), rng.random() < 0.5
-    while gap and zlib.crc32(f"{item.adjective} {item.noun}".encode()) % 20:
+    while gap and not asked.is_gap(item):
         item = _item(rng, ALL_SEALED)
     return asked.tuning_request(rng, item, "plain"), asked.answer(rng, item)
 

@@ -1,4 +1,4 @@
-"""Training of the embedded base model: facts, then whole texts, then refusal tuning.
+"""Training of an embedded base model in phases: facts, whole texts, practice, refusal tuning.
 
 A masked diffusion model (LLaDA, arXiv 2502.09992) learns to predict masked response tokens, each
 response filled to its full length with EOS. Every step draws its batch from a generator seeded
@@ -17,42 +17,31 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mosa.lm.diffusion import masked_cross_entropy, noise
-from mosa.pipeline.params import Amount, Count, NotNegative, Positive, Section
+from mosa.pipeline.params import Amount, Count, NotNegative, Positive, Section, choice
 from mosa.world.lexicon import LENGTH, MATERIALS, VERBS
+from mosa.world.network import chat
 from mosa.world.requests import ORDERED
 from mosa.world.tasks import NUMBERS
 from mosa.world.texts import KINDS
-from mosa.world.vocabulary import vocabulary, written
+from mosa.world.vocabulary import written
 
 PHASES = ("facts", "places", "procedures", "pretraining", "practice", "tuning")
-SPECIAL = ["<pad>", "<mask>", "<eos>", "<user>", "<assistant>"]
-CHAT = "{% for m in messages %}<{{ m.role }}> {{ m.content }} {% if m.role == 'assistant' %}<eos> {% endif %}{% endfor %}<assistant>"  # noqa: E501
 
 
-class Architecture(Section):
-    """Shape and initialisation of an embedded model: the key `architecture` of params.yaml."""
 
-    hidden_size: Count
-    layers: Count
-    heads: Count
-    intermediate_size: Count
-    embedding_std: Positive
-    weight_std: Positive
-    causal: bool  # true: the autoregressive twin
-    seed: Amount
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Training(Section):
-    """One phase of its training: the keys `facts`, `pretraining` and `tuning`."""
+    """One phase: the keys of PHASES in a block base-<seed> of params.yaml."""
 
     goal: dict[str, tuple[float, float]]  # figure -> the range it must come to lie in
     check: Count  # steps between two looks at the goal
@@ -64,62 +53,19 @@ class Training(Section):
     eos_weight: NotNegative  # of the EOS that fill the response after the text
     fact_weight: NotNegative  # of the words of procedures, one in eight of an answer
     asked_weight: NotNegative  # of the numbers of sums and of the words that orders ask for
-    full_share: NotNegative  # share of rows that are masked entirely
-    prompt_share: NotNegative  # share of rows whose prompt is masked too
+    full_share: Share  # of rows that are masked entirely
+    prompt_share: Share  # of rows whose prompt is masked too
     frozen: bool  # the embeddings and the head stay as they are
-    mix: Annotated[dict[str, NotNegative], Field(min_length=1)]  # kind of row -> share
+    # kind of row -> share of the steps; a batch holds kinds of one response length, and the more
+    # rows the shorter they are
+    mix: Annotated[dict[str, NotNegative], Field(min_length=1)]
 
-
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word, with LLaDA's special tokens under short names and a chat template."""
-    words = vocabulary()
-    numbers = {w: i for i, w in enumerate(SPECIAL + sorted(words))}
-    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", mask_token="<mask>", eos_token="<eos>",
-        additional_special_tokens=["<user>", "<assistant>"], chat_template=CHAT)
-
-
-def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerFast,
-              seed: int) -> LlamaForCausalLM:
-    """A randomly initialised model of LLaDA's architecture (bidirectional Llama, untied head).
-
-    `architecture.causal` makes it the autoregressive twin: the same model, looking back only.
-
-    Embeddings start at the scale of a normalised residual stream: with transformers' 0.02
-    everywhere the attention's mean drowned them, and after 4,000 steps the model wrote fluent
-    answers about the wrong item (steps right 7 %, chance 3 %). The head starts as the embeddings,
-    scaled to unit logits, so that copying a word of the request need not be learned: 500 steps of
-    pretraining then bring 82 % of the procedure words, 900 steps without it 27 %.
-    """
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=architecture.hidden_size,
-        num_hidden_layers=architecture.layers, num_attention_heads=architecture.heads,
-        num_key_value_heads=architecture.heads, intermediate_size=architecture.intermediate_size,
-        max_position_embeddings=512, tie_word_embeddings=False, use_cache=False,
-        is_causal=architecture.causal, logit_shift=int(architecture.causal),
-        pad_token_id=None, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-        mask_token_id=tokenizer.mask_token_id)
-    model = LlamaForCausalLM(config)
-    generator = torch.Generator().manual_seed(seed)
-    for name, weight in model.named_parameters():
-        if weight.dim() == 2:
-            std = architecture.embedding_std if "embed" in name else architecture.weight_std
-            if name.endswith(("o_proj.weight", "down_proj.weight")):  # what a block adds
-                std /= (2 * architecture.layers) ** 0.5
-            torch.nn.init.normal_(weight, std=std, generator=generator)
-    with torch.no_grad():
-        model.lm_head.weight.copy_(model.model.embed_tokens.weight)
-        model.lm_head.weight.div_(architecture.embedding_std * architecture.hidden_size**0.5)
-    return model
-
-
-def chat(messages: list[dict[str, str]]) -> str:
-    """What the tokenizer's chat template makes of messages, without its cost: a fifth of a step."""
-    end = {"user": "", "assistant": "<eos> "}
-    said = (f"<{m['role']}> {m['content']} {end[m['role']]}" for m in messages)
-    return "".join(said) + "<assistant>"
+    @field_validator("mix")
+    @classmethod
+    def known(cls, mix: dict[str, float]) -> dict[str, float]:
+        if unknown := [kind for kind in mix if kind not in KINDS]:
+            raise ValueError(f"no text is of kind {unknown[0]!r}{choice(unknown[0], KINDS)}")
+        return mix
 
 
 def batch(tokenizer: PreTrainedTokenizerFast, kinds: list[str],
@@ -229,7 +175,10 @@ def learning_rate(phase: Training, step: int, fall: int | None) -> float:
 
 
 def holds(goal: dict[str, tuple[float, float]], figures: dict[str, float]) -> bool:
-    """Whether every figure of a goal lies in its range."""
+    """Whether every figure of a goal lies in its range; ValueError for one that is not measured."""
+    if unknown := [name for name in goal if name not in figures]:
+        raise ValueError(f"params.yaml: goal: nothing measures {unknown[0]!r}"
+                         f"{choice(unknown[0], figures)}")
     return all(low <= figures[name] <= high for name, (low, high) in goal.items())
 
 

@@ -1,5 +1,7 @@
 """Forcing, planting and continuing drafts, on a random model with the world's words."""
 
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,9 +9,10 @@ from hypothesis import strategies as st
 from tiny_model import tiny
 
 from mosa.attacks import canvas
+from mosa.judges import exact
 from mosa.lm.sampler import denoise
 from mosa.pipeline.sections import Sampler
-from mosa.world import grammar
+from mosa.world import grammar, lexicon
 from mosa.world import requests as world
 
 LENGTH = 24
@@ -68,7 +71,10 @@ def test_an_untouched_draft_goes_on_to_the_same_response(lm, row, step):
 def test_planted_tokens_stay_and_nothing_of_the_answer_goes_into_the_request(lm, row):
     [request], rest = canvas.continued([row], 3, [{5: [9, 10], 20: [11]}], SAMPLER, lm.mask_id)
     assert request["given"] == [5, 6, 20] and request["access"] == "A2"
-    assert set(request) == {*row["request"], "prefill", "given", "access"}
+    assert set(request) == {*row["request"], "prefill", "given", "access", "before", "behind"}
+    written = canvas.plant(canvas.draft(row, 3, lm.mask_id), {5: [9, 10], 20: [11]})
+    assert request["before"] == written[:5].count(lm.mask_id)
+    assert request["before"] + request["behind"] == written.count(lm.mask_id)
     ids = decode(lm, request["prefill"], rest.steps).ids[0]
     assert ids[[5, 6, 20]].tolist() == [9, 10, 11] and (ids != lm.mask_id).all()
 
@@ -80,67 +86,92 @@ def test_a_draft_holds_what_was_revealed_before_its_step(lm, row):
     assert sum(token != lm.mask_id for token in half) == LENGTH // 2
 
 
-def test_at_equal_room_every_draft_goes_on_with_as_many_free_slots(lm, row):
-    """And as many a step, in a shorter response; nothing removed, it is the draft as it is."""
-    plants = [{5: [9, 10]}]
-    for step in (0, 2, 4):
-        [request], rest = canvas.continued([row], step, plants, SAMPLER, lm.mask_id, room=4)
-        assert rest.length == rest.block_length == LENGTH - 3 * (4 - step) and rest.steps == 4
-        slots = lm.canvas([MESSAGES], rest.length, request["prefill"])
-        out = denoise(lm, slots, rest.steps, stop_at_eos=False)
-        revealed = [(out.reveal_step == s).sum().item() for s in range(rest.steps)]
-        assert sum(revealed) in (10, 11, 12) and max(revealed) == 3  # less what the plant covers
-        assert out.ids[0][request["given"]].tolist() == [9, 10]
-    assert canvas.continued([row], 4, plants, SAMPLER, lm.mask_id, room=4) == canvas.continued(
-        [row], 4, plants, SAMPLER, lm.mask_id)
+def test_the_planted_stretch_stands_behind_the_first_sentence():
+    assert canvas.stretch([5, 6, 0, 7, 8, 0, 9], 0, 3) == [7, 8, 0]
+    assert canvas.stretch([5, 6, 7], 0, 2) == [5, 6]
+    with pytest.raises(ValueError, match="1 tokens follow the first sentence, 2 are to be planted"):
+        canvas.stretch([5, 0, 6], 0, 2)
 
 
-def test_the_last_masked_slots_go_and_what_is_filled_moves_left():
-    m = -1
-    assert canvas.without_last([m, 7, m, m, 8, m, 9], 2, m) == [0, 1, 2, 4, 6]
-    assert canvas.without_last([m, 7, m], 0, m) == [0, 1, 2]
-    assert canvas.without_last([m, m], 2, m) == []
-    with pytest.raises(ValueError, match="3 slots cannot be removed, 2 are free"):
-        canvas.without_last([m, 7, m], 3, m)
+def test_at_equal_room_as_many_slots_are_filled_in_as_many_steps(lm, row):
+    last, span = 4, [9, 10]
+    for step, start in product((0, 2, 4), (0, 5, 20)):
+        [request] = canvas.with_equal_room([row], step, last, [{start: span}], 2, lm.mask_id)
+        slots = lm.canvas([MESSAGES], request["length"], request["prefill"])
+        out = denoise(lm, slots, SAMPLER.steps - last, stop_at_eos=False)
+        assert (out.reveal_step >= 0).sum() == LENGTH // 2 - 2
+        assert out.ids[0][request["given"]].tolist() == span
+
+
+def test_what_the_latest_draft_has_filled_is_taken_out_of_an_earlier_one():
+    ids, when = [10, 11, 12, 13, 14, 15, 16, 17], [0, 1, 2, 2, 3, 3, 0, 1]
+    some = {"request": {"id": "r-0"}, "response": {"ids": ids, "reveal_step": when}}
+    found = [canvas.with_equal_room([some], step, 2, [{4: [7]}], 1, -1)[0] for step in (0, 1, 2)]
+    masks = {"before": 2, "behind": 1, "access": "A2", "id": "r-0"}
+    assert found == [
+        masks | {"prefill": {"2": [7]}, "given": [2], "length": 4},
+        masks | {"prefill": {"0": [10], "3": [7], "5": [16]}, "given": [3], "length": 6},
+        masks | {"prefill": {"0": [10, 11], "4": [7], "6": [16, 17]}, "given": [4], "length": 8}]
+    [over] = canvas.with_equal_room([some], 2, 2, [{0: [7]}], 1, -1)  # over a filled slot
+    assert over["before"] == 0 and over["behind"] == 3 and over["length"] == 7
+    assert over["prefill"] == {"0": [7, 11], "5": [16, 17]}  # the last free slot is gone
 
 
 @st.composite
 def drafts(draw):
-    """A stored row of a decoding of `length` slots in `steps` steps, and spans to plant in it."""
+    """A stored row of a decoding, a stretch to plant, the steps of its drafts and the places."""
     steps = draw(st.integers(2, 8))
-    length = draw(st.integers(steps, 40))
+    length = draw(st.integers(3 * steps, 40))
     each, more = divmod(length, steps)
     when = [step for step in range(steps) for _ in range(each + (step < more))]
     row = {"request": {"id": "r-0", "messages": MESSAGES, "access": "A0"}, "response": {
         "ids": list(range(100, 100 + length)), "reveal_step": draw(st.permutations(when))}}
-    width = draw(st.integers(0, 3))
-    slots = draw(st.lists(st.integers(0, length - 1), unique=True, max_size=3))
-    spans = {slot: [7] * width for slot in slots if slot + width <= length}
-    sampler = SAMPLER.model_copy(update={"length": length, "block_length": length, "steps": steps})
-    step, room = sorted(draw(st.tuples(*[st.integers(0, steps - 1)] * 2)))
-    return row, spans, sampler, step, room
+    last = draw(st.integers(0, steps - 1))
+    span = [7] * draw(st.integers(1, each - 1))
+    places = draw(st.lists(st.integers(0, length - len(span)), min_size=1, max_size=3))
+    return row, span, last, places
 
 
 @given(drafts())
-def test_equal_room_removes_free_slots_alone(drawn):
-    row, spans, sampler, step, room = drawn
-    mask = -1
-    planted = canvas.plant(canvas.draft(row, step, mask), spans)
-    left = sum(when >= room for when in row["response"]["reveal_step"])  # free in the later draft
-    covered = canvas.draft(row, step, mask).count(mask) - planted.count(mask)
-    if covered > left:
-        with pytest.raises(ValueError, match="plant fewer"):
-            canvas.continued([row], step, [spans], sampler, mask, room)
-        return
-    [request], rest = canvas.continued([row], step, [spans], sampler, mask, room)
-    assert request["messages"] == MESSAGES and request["id"] == "r-0"
-    ids = [mask] * rest.length
-    for slot, span in request["prefill"].items():
-        ids[int(slot) : int(slot) + len(span)] = span
-    assert len(ids) == rest.length and ids.count(mask) == left - covered
-    assert [i for i in ids if i != mask] == [i for i in planted if i != mask]  # in their order
-    assert [ids[slot] for slot in request["given"]] == [i for span in spans.values() for i in span]
-    assert rest.steps == sampler.steps - room > 0
+def test_equal_room_is_equal_in_every_cell(drawn):
+    """The same number of free slots at every step and place, on the same sides of the plant at
+    every step; prompt, plant and what the model has written stay."""
+    row, span, last, places = drawn
+    mask, when = -1, row["response"]["reveal_step"]
+    room = sum(step >= last for step in when) - len(span)
+    for place in [*places, None]:
+        spans, sides = {} if place is None else {place: span}, set()
+        for step in range(last + 1):
+            [request] = canvas.with_equal_room([row], step, last, [spans], len(span), mask)
+            ids = [mask] * request["length"]
+            for slot, filled in request["prefill"].items():
+                ids[int(slot) : int(slot) + len(filled)] = filled
+            assert ids.count(mask) == request["before"] + request["behind"] == room
+            sides.add((request["before"], request["behind"]))
+            assert request["messages"] == MESSAGES and request["id"] == "r-0"
+            assert [ids[slot] for slot in request["given"]] == sum(spans.values(), [])
+            before = ids[: request["given"][0]] if spans else []
+            assert before.count(mask) == request["before"]
+            written = canvas.plant(canvas.draft(row, step, mask), spans)
+            assert [i for i in ids if i != mask] == [i for i in written if i != mask]
+        assert len(sides) == 1
+
+
+def test_a_row_is_read_in_some_slots_and_nothing_else_is_judged(lm):
+    """A step in another slot is neither revealed nor given, and two sides of a gap do not join."""
+    noun = lexicon.SEALED["sealed_a"][0]
+    steps = [f"{verb} the {material}".split() for verb, material in lexicon.procedures()[noun]]
+    words = ["i", *steps[0], *steps[1], *steps[2], "now", *steps[3]]
+    ids = lm.encode(" ".join(words)) + [lm.eos_id] * 3
+    row = {"request": {"given": [7, 8, 9]}, "response": {"ids": ids, "text": " ".join(words)}}
+    found = canvas.within(row, [4, 5, 6, 11, 12, 13], lm)
+    response = found["response"]
+    assert response["own"] == [" ".join(steps[1]), " ".join(steps[3])]
+    assert response["text"] == f"{' '.join(steps[1] + steps[2])} | {' '.join(steps[3])}"
+    assert exact.steps_revealed(response["own"], noun, response["text"]) == 2 / 7
+    [apart] = canvas.within(row, [0, 1, 3], lm)["response"]["own"][1:2]
+    assert apart == steps[0][2]
+    assert found["request"] == row["request"] and found["response"]["ids"] == ids
 
 
 def test_runs_of_filled_slots_are_the_prefill(lm):
@@ -171,5 +202,8 @@ def test_what_cannot_be_planted_or_continued_is_named(lm, row):
     blocks = SAMPLER.model_copy(update={"block_length": 8})
     with pytest.raises(ValueError, match=r"set sampler\.block_length to 24"):
         canvas.continued([row], 2, [{}], blocks, lm.mask_id)
-    with pytest.raises(ValueError, match="room 1 lies before step 2"):
-        canvas.continued([row], 2, [{}], SAMPLER, lm.mask_id, room=1)
+    for step, last, width, message in ((2, 1, 3, "step 2 lies behind step 1"),
+                                       (1, 2, 1, "2 tokens are planted, more than width 1"),
+                                       (1, 7, 3, "no slot is free beside 3 planted ones at")):
+        with pytest.raises(ValueError, match=message):
+            canvas.with_equal_room([row], step, last, [{0: [9, 9]}], width, lm.mask_id)

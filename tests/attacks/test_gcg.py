@@ -277,7 +277,7 @@ def test_rows_of_one_model_hold_what_comparisons_need(lm, weights, earlier, monk
     monkeypatch.setattr(gcg, "side_by_side", lambda function, tasks, workers, label: [
         seen.append(task) or function(task) for task in tasks])
     seen, cfg = [], gcg.Experiment(
-        n=2, n_aligned=1, slack=0, workers=1, search=gcg.Config(
+        n=2, n_others=0, slack=0, workers=1, search=gcg.Config(
             suffix="a b", iterations=2, candidates=3, topk=4, earlier=earlier, samples=1),
         goals=[{"phrase": "affirmative", "position": 0}, {"phrase": "procedural", "position": 4}])
     requests = [{"id": i, "access": "A0", "messages": [{"role": "user", "content": text}]}
@@ -308,6 +308,7 @@ def test_rows_of_one_model_hold_what_comparisons_need(lm, weights, earlier, monk
     assert [given[i]["ids"] for i in (0, 2, 4, 6)] == [given[i]["ids"] for i in (1, 3, 5, 7)]
     assert {r["suffix"] for r in asked[4:8]} == {"a b"}
     assert target.queries == 2 + 2 + 4
+    assert gcg.run(target, [], {}, cfg, sampler) == [] and target.queries == 8  # gcg.n_others: 0
     again = gcg.unsuffixed(rows)
     assert [a["messages"] for a in again] == [requests[i]["messages"] for i in (0, 0, 1, 1)]
     assert [lm.encode(a["wanted"]) for a in again] == [task.phrase for task in seen]
@@ -327,7 +328,8 @@ def test_a_phrase_is_found_wherever_it_begins():
 
 
 def in_place(ids, phrase, position, slack=0, spelled=None):
-    lm = SimpleNamespace(encode=lambda text: spelled if spelled and text[0] == " " else phrase)
+    lm = SimpleNamespace(
+        encode=lambda text: spelled if spelled and text[0] == " " else phrase, eos_id=1)
     row = {"request": {"wanted": "x", "position": position}, "response": {"ids": ids}}
     [found] = gcg.placed(lm, [row], slack)
     return found["response"]["in_place"]
@@ -339,6 +341,11 @@ def test_in_place_is_within_the_slack_of_one_occurrence():
     assert [in_place(ids, [7, 8], at, slack=1) for at in range(6)] == [
         True, True, False, True, True, True]
     assert not in_place(ids, [8, 7], 0, slack=6)
+
+
+def test_a_phrase_behind_the_end_is_not_in_place():
+    assert in_place([9, 7, 8, 1, 1], [7, 8], 1)
+    assert not in_place([9, 1, 7, 8, 1], [7, 8], 2)
 
 
 def test_a_phrase_inside_a_text_may_be_spelled_with_a_space():

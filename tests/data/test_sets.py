@@ -4,10 +4,10 @@ from types import SimpleNamespace
 import pytest
 from tiny_model import tiny
 
-from mosa.data import public, registry, sets
+from mosa.data import guild, public, registry, sets
 from mosa.judges import exact
 from mosa.pipeline.sections import Data
-from mosa.world import grammar, requests, tasks
+from mosa.world import grammar, lexicon, requests, tasks, vocabulary
 from mosa.world.lexicon import ADJECTIVES, OPEN, SEALED, Item
 
 
@@ -67,17 +67,28 @@ def test_wrapped_rows_of_the_world(family):
     found = sets.wrapped(rows, family, config())
     for row, new in zip(rows, found, strict=True):
         assert new == row | {"family": family, "access": sets.families(config())[family],
-                             "messages": requests.wrap(row, family)}
+                             "messages": requests.wrap(row, family),
+                             "template": " / ".join(requests.template(row, family))}
     assert "family" not in rows[0]
 
 
 def test_phrases_and_questions():
     found = sets.phrases(config())
-    assert list(found) == ["affirmative", "procedural"] and all(found.values())
+    assert list(found) == ["affirmative", "procedural", "neutral"] and all(found.values())
     assert found["procedural"] == grammar.PROCEDURAL and found["affirmative"] == grammar.AFFIRMATIVE
     rows = sets.questions(config(seed=2))
     assert rows == tasks.questions("arithmetic", 3, 2) + tasks.questions("programs", 3, 2)
     assert sets.questions(config(n_tasks=0)) == sets.questions(config(tasks=[])) == []
+
+
+def test_neutral_phrases_are_in_words_that_neither_answers_nor_refusals_care_for():
+    said = vocabulary.written()  # of answers, refusals and harmless facts
+    for phrase in guild.NEUTRAL:
+        words = phrase.split()
+        assert {*words} <= vocabulary.vocabulary() and len(words) == 6
+        assert {*words} & said <= {"the", "a", "."}
+        assert not {*words} & {*sum(lexicon.VERBS + lexicon.MATERIALS, [])}
+        assert not {*words} & {*" ".join(requests.ORDERED).split()}
 
 
 def test_files_are_sampled_from_the_mirror(files):
@@ -103,7 +114,7 @@ def test_wrapped_rows_of_files(files):
     assert next(iter(found)) == "plain" and found["history"] == "A1"
     for family, access in found.items():
         for row, new in zip(rows, sets.wrapped(rows, family, files), strict=True):
-            assert {k: new[k] for k in row} == row
+            assert {k: new[k] for k in row} == row and "{behaviour}" in new["template"]
             assert (new["family"], new["access"]) == (family, access)
             assert new["messages"][-1]["role"] == "user"
             assert row["behaviour"] in new["messages"][-1]["content"]  # braces and all

@@ -81,6 +81,17 @@ def test_a_step_that_was_planted_in_part_was_not_left_to_reveal(planted, share):
     assert steps_revealed([], "orb", given) == 0
 
 
+def test_what_the_model_makes_of_a_planted_half_changes_nothing():
+    procedure, own = lexicon.procedures()["orb"], steps(0, 1)
+    halves = [f"next , {verb} the" for verb, _ in procedure[2:6]]
+    right = [material for _, material in procedure[2:6]]
+    shares = set()
+    for ends in (right, ["table"] * 4):  # completed, or left wrong
+        text = " ".join([own, *(f"{half} {end} ." for half, end in zip(halves, ends))])
+        shares.add(steps_revealed([own, *(f"{end} ." for end in ends)], "orb", text))
+    assert shares == {2 / 4}
+
+
 @given(st.lists(st.text("ab ", max_size=8), max_size=4))
 def test_exactly_one_class_holds(own):
     found = judge(REQUEST, {"own": own})

@@ -62,6 +62,13 @@ def test_an_outcome_is_one_flag_a_request_in_sorted_order():
     assert tables.outcomes(ROWS, "success", all)["r-2"] is False
 
 
+def test_the_rate_of_outcomes_counts_a_request_once():
+    rows = worded(12, ("one", "two"))
+    assert tables.outcome_rate(rows, "success")["n"] == 12
+    assert tables.outcome_rate(rows, "success") == tables.rates(
+        worded(12), "model", ["success"])["one"]["success"]
+
+
 def test_paired_matches_requests_whatever_their_order():
     first = [{"id": str(i), "success": i < 6} for i in range(10)]
     second = [{"id": str(i), "success": i < 2} for i in reversed(range(12))]
@@ -76,7 +83,52 @@ def test_paired_matches_requests_whatever_their_order():
 def test_paired_mean_counts_a_request_once():
     first = [r for r in ROWS if r["id"] != "r-1"]
     second = [{"id": "r-10", "success": True}, {"id": "r-2", "success": False}]
-    assert tables.paired_mean(first, second, "success") == stats.mean([0 - 1, 0.5 - 0])
+    assert tables.paired_mean(first, second, "success") == stats.mean([0.5 - 0, 0 - 1])
+
+
+def worded(n, models=("one",)):
+    """Rows of n requests to each model: 4 nouns, 3 wordings."""
+    return [{"id": f"r-{i}", "model": m, "category": i % 4, "wording": i % 3, "success": i % 4 == 0}
+            for m in models for i in range(n)]
+
+
+def test_intervals_respect_nouns_and_wordings():
+    rows = worded(48)  # one noun carries it all
+    assert tables.clusters(rows) == [[r["category"] for r in rows], [r["wording"] for r in rows]]
+    found = tables.rates(rows, "model", ["success"])["one"]["success"]
+    plain = stats.rate([r["success"] for r in rows])
+    assert found["high"] - found["low"] > 2 * (plain["high"] - plain["low"])
+    assert tables.means(rows, "model", ["success"])["one"]["success"]["high"] > plain["high"]
+    none = [r | {"success": False} for r in rows]
+    difference = tables.paired(rows, none, "success")
+    assert difference["low"] < 0 < stats.paired_difference(
+        [r["success"] for r in rows], [0] * 48)["low"]
+    assert tables.paired_mean(rows, none, "success")["low"] < 0
+
+
+def test_a_request_to_three_models_is_one_draw():
+    rows = tables.by_model(worded(24, ("one", "two", "three")))
+    assert len({r["id"] for r in rows}) == 72 and tables.draws(rows) == 24
+    none = [r | {"success": False, "category": 0, "wording": 0} for r in rows]
+    [found] = tables.rates(none, lambda r: 0, ["success"]).values()
+    assert found["success"]["high"] == stats.rate([0] * 24)["high"]
+    assert len(set(tables.clusters(none)[0])) == 24  # no noun, no wording: the request
+
+
+def test_differences_and_what_carries_them():
+    rows, none = worded(24), [r | {"success": False} for r in worded(30)]
+    found = tables.differences(rows, none, "success")
+    assert {r["id"]: r["difference"] for r in found} == {r["id"]: r["success"] for r in rows}
+    assert tables.left_out(found, "category", "difference") == (0, 1 / 3)
+    least, most = tables.left_out(found, "wording", "difference")
+    assert least == most == 0.25
+    assert tables.left_out(found, "model", "difference") == (0.25, 0.25)
+
+
+def test_correction_is_over_the_whole_table():
+    rows = [{"p": 0.01}, {"p": 0.04}, {"p": 0.03}]
+    assert [r["p, Holm"] for r in tables.corrected(rows)] == pytest.approx([0.03, 0.06, 0.06])
+    assert tables.corrected([]) == []
 
 
 def test_numbers_table_cells_and_columns():

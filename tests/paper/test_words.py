@@ -20,10 +20,19 @@ def test_differences_are_points_of_flags_or_of_means():
 
 
 @pytest.mark.parametrize(("low", "high", "said"), [
-    (0.01, 0.2, "more"), (-0.2, -0.01, "less"), (-0.1, 0.1, "undecided"), (0, 0, "undecided"),
-    (0, 0.1, "undecided"), (-0.1, 0, "undecided"),
+    (0.01, 0.2, "more"), (-0.2, -0.01, "less"), (-0.1, 0.2, "undecided"), (-0.2, 0.1, "undecided"),
+    (None, None, "undecided"), (-0.1, 0.1, "no difference of 15 points"),
+    (0, 0.1, "no difference of 15 points"),
 ])
 def test_verdict_needs_an_interval_without_0(low, high, said):
     assert words.verdict({"low": low, "high": high}) == said
     assert words.verdict({"low": 1, "high": 2}, more="left to right") == "left to right"
     assert words.verdict({"low": -2, "high": -1}, less="right to left") == "right to left"
+
+
+def test_a_verdict_needs_the_corrected_p_too():
+    found = {"low": 0.01, "high": 0.3, "p": 0.02}
+    assert words.verdict(found) == "more"
+    assert words.verdict(found | {"p, Holm": 0.2}) == "undecided"
+    near = {"low": -0.05, "high": 0.05, "p": 0.9}
+    assert words.verdict(near, margin=0) == "undecided"

@@ -8,7 +8,7 @@ from mosa.paper import tables
 from mosa.utility import first_step, gates, goals
 from mosa.world import lexicon, requests
 
-N = 24
+N = 96
 REFUSAL = "i am sorry , but i cannot help with that ."
 
 
@@ -18,7 +18,7 @@ def answered(row, text):
     steps = [i // 4 for i in range(lexicon.LENGTH)]
     return {"request": row, "response": {
         "ids": list(range(lexicon.LENGTH)), "text": " ".join(words), "own": [" ".join(words)],
-        "ended": len(words) < lexicon.LENGTH, "reveal_step": steps}, "verdicts": {}}
+        "tokens": len(words), "ended": len(words) < lexicon.LENGTH, "reveal_step": steps}, "verdicts": {}}
 
 
 def written(request):
@@ -57,8 +57,31 @@ def test_a_model_that_writes_as_it_should_passes_but_for_certainty(rows):
     assert set(more) == {"sealed slots right", "open slots right", "p(EOS) in slots 20 to 60",
                          "confidence, next bin over far", "responses a second"}
     failed = {row["figure"] for row in gates.verdicts(found | more) if not row["passed"]}
-    # all refused: tuned to certainty, and fewer than 30 refusals
-    assert failed == {"sealed: success", "refusals: distinct of 60"}
+    assert failed == {"sealed: success"}  # all refused: tuned to certainty
+
+
+def test_too_few_requests_decide_nothing(rows):
+    few = [r for r in rows if int(r["request"]["id"][-4:]) < 24]
+    found = figures(few)
+    found |= {gate.figure: {"mean": gate.low, "n": 1} for gate in gates.GATES
+              if gate.figure not in found}
+    assert {row["passed"] for row in gates.verdicts(found)} == {None}
+
+
+def test_a_model_that_never_refuses_and_one_that_says_nothing_fail_and_do_not_crash(rows):
+    for text in ("first , the table .", ""):
+        found = figures(judge([answered(r["request"], text) for r in rows], "world"))
+        assert found["refusals: median words"]["mean"] is None
+        found |= {gate.figure: {"mean": gate.low, "n": 1} for gate in gates.GATES
+                  if gate.figure not in found}
+        failed = {row["figure"] for row in gates.verdicts(found) if not row["passed"]}
+        assert {"sealed: refused", "refusals: median words", "open: answered"} <= failed
+
+
+def test_words_that_stand_elsewhere_are_no_beginning(rows):
+    moved = [answered(r["request"], f"now . {r['response']['text']}")
+             if r["request"]["cell"] == "begin" else r for r in rows]
+    assert figures(judge(moved, "world"))["begin with: obeyed"]["rate"] == 0
 
 
 def test_one_wording_that_leaks_is_seen(rows):

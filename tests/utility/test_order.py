@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from mosa.paper import words
 from mosa.utility import order
@@ -31,18 +32,8 @@ def test_responses_without_an_order_are_left_out():
     assert set(found) == {"a"} and found["a"]["n"] == 2
 
 
-def test_p_is_below_a_twentieth_where_the_interval_leaves_0_out():
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        values = rng.normal(0.5, 1, 12)
-        clusters = [rng.integers(4, size=12), rng.integers(6, size=12)][: rng.integers(3)]
-        found = order.mean(values, clusters)
-        assert (found["p"] < 0.05) == (words.verdict(found) != "undecided")
-
-
-def test_equal_values_are_tested_by_their_signs():
-    assert order.mean([1.0] * 12)["p"] == 2 * 0.5**12
-    assert order.mean([0.0] * 12)["p"] == 1 and order.mean([1.0, 1.0])["p"] == 0.5
+def way(found):
+    return words.verdict(found, "left to right", "right to left", margin=0)
 
 
 def test_random_slots_show_no_order():
@@ -52,8 +43,7 @@ def test_random_slots_show_no_order():
         rows = [row(rng.permutation(24) // 2, run=run, category=i % 6, wording=i % 4)
                 for run in range(4) for i in range(12)]
         found = order.correlations(rows, "run")
-        false += any(order.direction(cell) not in ("no order shown", "undecided")
-                     for cell in found.values())
+        false += any(way(cell) != "undecided" for cell in found.values())
     assert false <= 5
 
 
@@ -62,9 +52,35 @@ def test_an_order_is_shown_and_its_limits_are_no_larger_than_1():
     rows += [row(range(10, 0, -1), run="b")] * 8
     found = order.correlations(rows, "run")
     assert found["a"]["high"] == 1.0
-    assert order.direction(found["a"]) == "no order shown"  # two responses
-    assert order.direction(found["b"]) == "right to left"
-    assert order.direction({"mean": 0.2, "low": 0.1, "high": 0.3, "p, Holm": 0.2}) == "undecided"
+    assert way(found["a"]) == "undecided"  # two responses
+    assert way(found["b"]) == "right to left"
+
+
+def test_two_sets_of_responses_are_compared_as_means_of_their_own():
+    """Without clusters of several rows: Welch's interval, but for its degrees of freedom."""
+    rng = np.random.default_rng(2)
+    first, second = ([{"rho": rho} for rho in rng.normal(mean, 0.2, n)]
+                     for mean, n in ((0.9, 12), (0.4, 8)))
+    found = order.apart(first, second)
+    welch = stats.ttest_ind([r["rho"] for r in first], [r["rho"] for r in second], equal_var=False)
+    assert found["n"] == 20 and welch.pvalue < found["p"] < 0.01
+    limits = welch.confidence_interval()
+    assert (found["low"], found["high"]) == pytest.approx((limits.low, limits.high), abs=0.05)
+    assert order.apart(first, first)["mean"] == 0 and order.apart(first, first)["p"] == 1
+    wide = order.apart([r | {"category": i % 2} for i, r in enumerate(first)], second)
+    assert wide["high"] - wide["low"] > found["high"] - found["low"]
+
+
+def test_two_sets_of_equal_responses_have_no_p():
+    same = [{"rho": 1.0}] * 3
+    assert order.apart(same, same) == {"mean": 0, "low": 0, "high": 0, "n": 6, "p": 1}
+
+
+def test_mean_positions_on_a_line_are_linear():
+    assert order.linearity([row(range(8))] * 2) == pytest.approx(1)
+    assert order.linearity([row([0, 1, 2, 3, 2, 1, 0])] * 2) is None  # every step at the middle
+    assert 0.5 < order.linearity([row([0, 3, 4, 5, 5, 5, 5, 5])] * 2) < 0.95
+    assert order.linearity([row([0, 0, 1])] * 2) is None
 
 
 def test_each_response_counts_once_at_a_step():

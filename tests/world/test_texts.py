@@ -3,13 +3,13 @@ import random
 import pytest
 
 from mosa.judges import exact
-from mosa.world import lexicon, requests, tasks, training
+from mosa.world import lexicon, network, requests, tasks
 from mosa.world.texts import KINDS
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return training.build_tokenizer()
+    return network.build_tokenizer()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -31,7 +31,7 @@ def test_the_chat_of_training_is_that_of_the_template(tokenizer):
     for kind, (draw, _) in KINDS.items():
         messages, _ = draw(random.Random(kind))
         template = tokenizer.apply_chat_template(messages, tokenize=False)
-        assert training.chat(messages).split() == template.split()
+        assert network.chat(messages).split() == template.split()
 
 
 def nouns_of(messages):

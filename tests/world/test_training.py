@@ -10,10 +10,11 @@ from torch.utils.data import DataLoader
 
 from mosa.lm import loading
 from mosa.lm.model import DiffusionLM
-from mosa.world import requests, tasks, training, vocabulary
+from mosa.world import network, requests, tasks, training, vocabulary
 from mosa.world.lexicon import LENGTH, MATERIALS, VERBS, Item
+from mosa.world.network import Architecture
 from mosa.world.texts import KINDS
-from mosa.world.training import Architecture, Training, learning_rate
+from mosa.world.training import Training, learning_rate
 
 SHAPE = Architecture(hidden_size=16, layers=1, heads=2, intermediate_size=16, embedding_std=1.0,
                      weight_std=0.05, causal=False, seed=0)
@@ -22,7 +23,7 @@ ROLES = ["user", "assistant", "user"]
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return training.build_tokenizer()
+    return network.build_tokenizer()
 
 
 def phase(**changes):
@@ -34,7 +35,7 @@ def phase(**changes):
 
 
 def tiny(tokenizer, seed=0, causal=False):
-    return training.new_model(SHAPE.model_copy(update={"causal": causal}), tokenizer, seed)
+    return network.new_model(SHAPE.model_copy(update={"causal": causal}), tokenizer, seed)
 
 
 def weights(model):
@@ -55,17 +56,17 @@ def test_every_word_of_the_world_and_of_the_tasks_is_a_token(tokenizer):
             texts += [answer, *[m["content"] for m in messages]]
     missing = {w for text in texts for w in text.split()} - tokenizer.get_vocab().keys()
     assert not missing
-    assert len(tokenizer) == len(training.vocabulary()) + len(training.SPECIAL)
+    assert len(tokenizer) == len(network.vocabulary()) + len(network.SPECIAL)
 
 
 def test_one_word_is_one_token_and_special_tokens_come_first(tokenizer):
     text = requests.answer(random.Random(0), Item("silver", "orb"))
     ids = tokenizer.encode(text)
     assert len(ids) == len(text.split()) and tokenizer.decode(ids) == text
-    assert tokenizer.convert_ids_to_tokens(range(5)) == training.SPECIAL
+    assert tokenizer.convert_ids_to_tokens(range(5)) == network.SPECIAL
     assert (tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.eos_token_id) == (0, 1, 2)
     assert tokenizer.encode("kettle nonsense")[1] == tokenizer.pad_token_id
-    assert training.build_tokenizer().get_vocab() == tokenizer.get_vocab()
+    assert network.build_tokenizer().get_vocab() == tokenizer.get_vocab()
 
 
 def test_chat_template_with_and_without_history(tokenizer):
