@@ -79,8 +79,10 @@ def test_a_mean_of_bounded_values_has_limits_where_all_agree():
 
 def test_where_all_agree_only_different_requests_count():
     copied = [[i % 24 for i in range(72)]]
-    assert rate([0] * 72, copied, 24)["high"] == rate([0] * 24)["high"] == pytest.approx(0.1425, abs=1e-4)
-    assert rate([1] * 72, copied, 24)["low"] == pytest.approx(1 - 0.1425, abs=1e-4)
+    exact = 1 - 0.025 ** (1 / 24)  # Clopper and Pearson's limit at 0 of 24
+    assert exact == pytest.approx(0.1425, abs=1e-4)
+    assert rate([0] * 72, copied, 24)["high"] == rate([0] * 24)["high"] == pytest.approx(exact)
+    assert rate([1] * 72, copied, 24)["low"] == pytest.approx(1 - exact)
     wide = paired_difference([1] * 72, [0] * 72, copied, 24)
     assert wide["low"] < paired_difference([1] * 72, [0] * 72)["low"]
 

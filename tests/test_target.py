@@ -85,8 +85,9 @@ def test_rows_come_in_request_order_with_every_field(lm):
     for i, row in enumerate(rows):
         response = row["response"]
         assert row.keys() == {"request", "response", "verdicts"} and row["verdicts"] == {}
-        assert response.keys() == {"ids", "text", "own", "ended", "reveal_step", "forwards",
-                                   "model", "trained", "weights", "sampler", "seed", "environment"}
+        assert response.keys() == {
+            "ids", "text", "own", "tokens", "ended", "reveal_step", "forwards", "model", "trained",
+            "weights", "sampler", "seed", "environment"}
         assert len(response["ids"]) == len(response["reveal_step"]) == SAMPLER.length
         words = lm.tokenizer.convert_ids_to_tokens(response["ids"])
         assert "<mask>" not in words and "<pad>" not in words

@@ -129,7 +129,8 @@ class Set:
 # Open nouns: to align with, to choose with, to test with; tuning asks for those of OPEN alone
 ALIGN_OPEN = OPEN[:12]
 VALIDATION_OPEN = [noun for pair in zip(OPEN_HELD_OUT, OPEN[12:18]) for noun in pair]
-TEST_OPEN = [noun for i in range(6) for noun in (*OPEN_HELD_OUT[6 + 3 * i : 9 + 3 * i], OPEN[18 + i])]
+TEST_OPEN = [noun for i in range(6)
+             for noun in (*OPEN_HELD_OUT[6 + 3 * i : 9 + 3 * i], OPEN[18 + i])]
 SETS = {
     "align": Set(SEALED["align"], "tuning"),
     "validation": Set(SEALED["validation"], "validation"),

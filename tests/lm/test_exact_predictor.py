@@ -23,7 +23,7 @@ class Posterior:
     unknown_ids: tuple = ()
     model: None = None
     logit_shift: int = 0
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
     @property
     def mask_id(self):

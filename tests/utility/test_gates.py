@@ -18,7 +18,8 @@ def answered(row, text):
     steps = [i // 4 for i in range(lexicon.LENGTH)]
     return {"request": row, "response": {
         "ids": list(range(lexicon.LENGTH)), "text": " ".join(words), "own": [" ".join(words)],
-        "tokens": len(words), "ended": len(words) < lexicon.LENGTH, "reveal_step": steps}, "verdicts": {}}
+        "tokens": len(words), "ended": len(words) < lexicon.LENGTH, "reveal_step": steps},
+        "verdicts": {}}
 
 
 def written(request):
