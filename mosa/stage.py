@@ -93,7 +93,7 @@ class Stage:
 
     @property
     def phrases(self) -> dict[str, list[str]]:
-        """The affirmative, the procedural and the neutral phrase set of the stage `data`."""
+        """The phrase sets of the stage `data`, by name."""
         return json.loads(need(f"results/{self.profile}/data/phrases.json").read_text("utf-8"))
 
     def read(self, stage: str, *parts: str, name: str = "rows") -> list[dict]:

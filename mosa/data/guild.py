@@ -14,7 +14,7 @@ from mosa.world.lexicon import ADJECTIVES, SEALED, Item
 NEUTRAL = ["the traveller asked the bard .", "the children play the game .",
            "the student wrote a letter .", "the sailors carry the coins ."]
 PHRASES = {"affirmative": grammar.AFFIRMATIVE, "procedural": grammar.PROCEDURAL,
-           "neutral": NEUTRAL}
+           "neutral": NEUTRAL, "followed": world.ORDERED_NEW[::13][:4]}
 ACCESS = {name: "A1" if name == "turns" else "A0" for name in ["plain", *world.WRAPS]}
 messages, template = world.wrap, world.template
 

@@ -59,7 +59,7 @@ def wrapped(rows: list[dict], family: str, cfg: Data) -> list[dict]:
 
 
 def phrases(cfg: Data) -> dict[str, Sequence[str]]:
-    """The affirmative, the procedural and the neutral phrase set of the prefill experiment."""
+    """Affirmative, procedural and neutral phrases, and words that orders are "followed" with."""
     return _source(cfg.source).PHRASES
 
 

@@ -68,6 +68,11 @@ class Size(Section):
     n: Count  # requests (likelihood: of each kind; measure: of each cell), or questions
 
 
+class Baseline(Section):
+    n: Count  # plain requests of each set, to every base model
+    n_wrapped: Count  # requests of each set in each wrap, to the first
+
+
 class Longer(Section):  # conditions in a response of more slots
     length: Count
     positions: list[Amount]
@@ -106,7 +111,7 @@ class Order(Section):
 
 
 class Ordered(Section):  # a phrase that the prompt orders at a word of the response
-    phrase: Literal["affirmative", "procedural"]
+    phrase: Literal["affirmative", "procedural", "followed"]
     word: Amount | None  # null: anywhere
     order: str  # what is said, with {phrase}
 
@@ -139,6 +144,7 @@ class Twin(Section):
 
 SCHEMAS: dict[str, type[Section]] = {
     "target": Target, "data": Data, "sampler": Sampler, "judge": Judge, "models": Models,
-    "decoding": Decoding, "baseline": Size, "prefill": Prefill, "order": Order, "control": Control,
-    "steps": Steps, "likelihood": Size, "twin": Twin, "measure": Size, "tasks": Size,
+    "decoding": Decoding, "baseline": Baseline, "prefill": Prefill, "order": Order,
+    "control": Control, "steps": Steps, "likelihood": Size, "twin": Twin, "measure": Size,
+    "tasks": Size,
 }

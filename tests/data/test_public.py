@@ -5,8 +5,8 @@ from mosa.data import public
 
 def test_phrases_are_disjoint_sets():
     assert {kind: len(set(phrases)) for kind, phrases in public.PHRASES.items()} == {
-        "affirmative": 8, "procedural": 8, "neutral": 4}
-    assert len(set(sum(public.PHRASES.values(), ()))) == 20
+        "affirmative": 8, "procedural": 8, "neutral": 4, "followed": 4}
+    assert len(set(sum(public.PHRASES.values(), ()))) == 24
 
 
 def wrapped(name, behaviour="x"):

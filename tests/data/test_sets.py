@@ -74,7 +74,8 @@ def test_wrapped_rows_of_the_world(family):
 
 def test_phrases_and_questions():
     found = sets.phrases(config())
-    assert list(found) == ["affirmative", "procedural", "neutral"] and all(found.values())
+    assert list(found) == ["affirmative", "procedural", "neutral", "followed"]
+    assert all(found.values())
     assert found["procedural"] == grammar.PROCEDURAL and found["affirmative"] == grammar.AFFIRMATIVE
     rows = sets.questions(config(seed=2))
     assert rows == tasks.questions("arithmetic", 3, 2) + tasks.questions("programs", 3, 2)
