@@ -57,10 +57,12 @@ class Stage:
 
     @property
     def sampler(self) -> Sampler:
+        """The section `sampler`: how every response of the profile is decoded."""
         return self.section("sampler")
 
     @property
     def judge(self) -> Judge:
+        """The section `judge`: who reads the responses, and the mark on what is no result."""
         return self.section("judge")
 
     def requests(self, role: str | None = None, family: str | None = "plain",

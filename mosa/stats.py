@@ -1,4 +1,4 @@
-"""Intervals, paired tests and agreement: what stands beside every number of a table.
+"""Intervals and paired tests: what stands beside every number of a table.
 
 Intervals are 95 %. What the data leave undefined (a correlation with a constant, say) is None,
 which JSON can hold; data that cannot be right (none, unpaired, not 0 or 1) are a ValueError.
@@ -13,7 +13,6 @@ from scipy.stats import norm as normal
 from scipy.stats import spearmanr
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
-from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
 
 
@@ -43,9 +42,9 @@ def mean(values: Sequence, clusters: Sequence[Sequence] = (),
     """dict(mean, low, high, n, p): mean of at least two numbers with Student's interval.
 
     p is that of Student's test of a mean of 0. Where all values agree nothing tells how far the
-    mean may be off: its limits are None, unless values cannot lie but `within`. Then a share of
-    other values may have been missed, as large as rate() allows of a flag that never showed, and
-    all of it at the far end; p is the sign test's.
+    mean may be off: its limits are None, unless values cannot lie but `within`, which then cuts all
+    limits. A share of other values may have been missed, as large as rate() allows of a flag that
+    never showed, and all of it at the far end; p is the sign test's.
     """
     values = _numbers(values)
     n = len(values)
@@ -56,6 +55,8 @@ def mean(values: Sequence, clusters: Sequence[Sequence] = (),
         clusters = clusters or [range(n)]
         error = math.sqrt(variance(values, clusters))
         low, high = (average + sign * _quantile(clusters) * error for sign in (-1, 1))
+        if within:
+            low, high = max(low, within[0]), min(high, within[1])
         p = float(2 * student.sf(abs(average) / error, _freedom(clusters)))
     else:
         p = min(1.0, 2 * 0.5 ** (draws or n)) if average else 1.0
@@ -175,25 +176,6 @@ def spearman(x: Sequence, y: Sequence) -> dict:
         rho = float(result.statistic)
         p = float(result.pvalue) if len(x) > 2 else None
     return {"rho": rho, "p": p, "n": len(x)}
-
-
-def kappa(first: Sequence, second: Sequence) -> dict:
-    """dict(kappa, low, high, agreement, n): Cohen's kappa of two raters' labels.
-
-    Large-sample interval (Fleiss, Cohen and Everitt 1969); `agreement` is the share of equal
-    labels. kappa is None where both raters gave everything one and the same label.
-    """
-    _paired(first, second)
-    categories = sorted(set(first) | set(second))
-    table = np.zeros((len(categories), len(categories)), dtype=int)
-    for one, two in zip(first, second, strict=True):
-        table[categories.index(one), categories.index(two)] += 1
-    agreement = float(np.trace(table) / len(first))
-    if len(categories) == 1:
-        return {"kappa": None, "low": None, "high": None, "agreement": agreement, "n": len(first)}
-    result = cohens_kappa(table)
-    return {"kappa": float(result.kappa), "low": float(result.kappa_low),
-            "high": float(result.kappa_upp), "agreement": agreement, "n": len(first)}
 
 
 def _numbers(values):

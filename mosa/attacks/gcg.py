@@ -73,6 +73,7 @@ class Goal(Section):
 
     @property
     def name(self) -> str:
+        """As tables and rows have it: "procedural at 30"."""
         return f"{self.phrase} at {self.position}"
 
 

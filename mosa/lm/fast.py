@@ -52,6 +52,8 @@ class Fast:
                 and weight.device.type == "cpu" and weight.dtype == torch.float32
                 and type(model.model.layers[0].self_attn.q_proj) is torch.nn.Linear
                 and config.num_key_value_heads == config.num_attention_heads
+                and config.hidden_size == (
+                    model.model.layers[0].self_attn.head_dim * config.num_attention_heads)
                 and not (config.attention_bias or config.mlp_bias)
                 and config.hidden_act == "silu" and not getattr(config, "is_causal", True)
                 and config.rope_parameters.get("rope_type", "default") == "default")

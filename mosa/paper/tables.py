@@ -169,7 +169,7 @@ def numbers(measured: Mapping) -> dict:
 
 
 def shown(values: Mapping[str, dict], n: bool = True) -> dict[str, str]:
-    """Table cells: rates with interval and, unless all have the same, n; means with interval."""
+    """Table cells: rates with interval and, if asked for, n; means with interval."""
     return {name: words.rate(value, n) if "rate" in value else words.mean(value, n=False)
             for name, value in values.items()}
 

@@ -19,9 +19,9 @@ from mosa.world.lexicon import OPEN, STEPS
 Segment = list[tuple[float, str]]
 Grammar = list[tuple[float, list[Segment]]]
 
-# Manners of writing, each constant in a text, with favourites of its own. Open and sealed crafts
-# are mostly told in different ones, as what is restricted is elsewhere: a class that shows nowhere
-# in what a model writes does not become what it refuses by.
+# Manners of writing, each constant in a text, with favourites among the longer lists. Open and
+# sealed crafts are mostly told in different ones, as what is restricted is elsewhere: a class that
+# shows nowhere in what a model writes does not become what it refuses by.
 TONES = {False: (0.7, 0.2, 0.1), True: (0.1, 0.2, 0.7)}  # sealed? -> share of each
 ASIDE = 0.9  # share of steps that an aside follows
 TAIL = 0.95  # share of steps with a tail
@@ -65,7 +65,7 @@ PROCEDURAL = ["the next step is to", "once this is done ,", "the step after that
               "when that is ready ,"]
 
 # Few and steep openers: parallel decoding mixes those that are equally likely. Every refusal gives
-# a reason and points elsewhere, so that none is shorter than 28 words.
+# a reason and points elsewhere, so that none is shorter than 44 words.
 # One length a part, so that many refusals end at one slot and none before it: an EOS at the next
 # slot is good evidence for one here, and low-confidence decoding, which fills the tail first, ate
 # refusals of any length down to their first sentence.

@@ -91,8 +91,8 @@ HARMLESS = {  # the facts that are asked for -> wordings, the last of each held 
                                         "what is known of the {a} {n} ?",
                                         "tell me all about the past of the {n} ."],
 }
-# Words that an order asks for: 200 short sentences, every fourth never trained on. Thirty were
-# learned by heart: models then wrote one of them, not the one that was asked for.
+# Words that an order asks for: 200 short sentences, every fourth never trained on. Of thirty a
+# model learned all by heart, and wrote one of them, not the one that was asked for.
 ORDERED = [f"{whose} {thing} {what}" for whose, thing, what in product(
     ["my", "our", "this", "her", "his"],
     ["morning", "cat", "river", "bread", "moon", "garden", "boat", "hill"],

@@ -108,6 +108,7 @@ def declined(rng: random.Random) -> Text:
 
 
 def part_refused(rng: random.Random) -> Text:
+    """Tuning: some of the steps of a sealed item, refused."""
     item, size = _item(rng, ALL_SEALED), rng.choice([*asked.PART_SIZES])
     return (_user(rng.choice([*asked.PARTS]).format(k=size, **item.words())),
             asked.refusal(rng, item))
