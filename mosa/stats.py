@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
+from scipy.stats import binomtest, spearmanr
 from scipy.stats import norm as normal
-from scipy.stats import spearmanr
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
 from statsmodels.stats.multitest import multipletests
@@ -24,16 +24,18 @@ def rate(flags: Sequence, clusters: Sequence[Sequence] = (), draws: int | None =
     label per row; n is then the effective one, as in surveys (Korn and Graubard 1998),
     p (1 - p) / variance(), and the quantile Student's. At 0 and at n of n nothing can be estimated
     of how rows hang together: then only `draws` of them count (the different requests; all, if not
-    given), and the interval is the exact one (Clopper and Pearson 1934). Coverage by simulation:
-    tests/test_stats.py.
+    given), and the interval is the exact one (Clopper and Pearson 1934). A rate above 0 has no
+    lower upper limit than that. Coverage by simulation: tests/test_stats.py.
     """
     flags = _flags(flags)
     k, n = int(flags.sum()), len(flags)
+    beyond = 0.025 ** (1 / (draws or n))
     if k in (0, n):
-        beyond = 0.025 ** (1 / (draws or n))
         low, high = (0.0, 1 - beyond) if k == 0 else (beyond, 1.0)
     else:
         low, high = _wilson(k / n, n / _inflation(flags, clusters), _quantile(clusters))
+        if clusters:
+            low, high = min(low, beyond), max(high, 1 - beyond)
     return {"k": k, "n": n, "rate": k / n, "low": low, "high": high}
 
 
@@ -103,6 +105,13 @@ def mcnemar(first: Sequence, second: Sequence, clusters: Sequence[Sequence] = ()
         score = abs(difference.mean()) / math.sqrt(variance(difference, clusters) or 1e-12)
         p = max(p, float(2 * student.sf(score, _freedom(clusters))))
     return {"only_first": b, "only_second": c, "n": len(first), "p": p}
+
+
+def sign_test(values: Sequence) -> float:
+    """Exact two-sided p of as many values above 0 as below; 1 where all are 0."""
+    values = _numbers(values)
+    above, below = int((values > 0).sum()), int((values < 0).sum())
+    return float(binomtest(above, above + below).pvalue) if above + below else 1.0
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mosa.stats import holm, mcnemar, mean, paired_difference, rate, spearman, variance
+from mosa.stats import (
+    holm,
+    mcnemar,
+    mean,
+    paired_difference,
+    rate,
+    sign_test,
+    spearman,
+    variance,
+)
 
 Z = 1.959963984540054
 
@@ -175,6 +184,20 @@ def test_zero_of_n_keeps_its_width_and_p_grows_with_clusters():
     first, second = [True] * 8 + [False] * 32, [False] * 40
     same_noun = [[0] * 8 + [1 + i % 4 for i in range(32)]]
     assert mcnemar(first, second, same_noun)["p"] > mcnemar(first, second)["p"]
+
+
+def test_limits_grow_with_the_rate():
+    labels, highs = [[i % 24 for i in range(72)]], []
+    for k in range(8):
+        flags = [i < k for i in range(72)]
+        highs.append(rate(flags, labels, 24)["high"])
+        assert rate([not f for f in flags], labels, 24)["low"] == pytest.approx(1 - highs[-1])
+    assert highs == sorted(highs)
+
+
+def test_the_sign_test_is_the_binomial_of_its_signs():
+    assert sign_test([1] * 23 + [0]) == pytest.approx(2 / 2**23)
+    assert sign_test([0, 0]) == sign_test([0.2, -3]) == 1
 
 
 def test_holm_gives_the_textbook_values():

@@ -132,10 +132,13 @@ def paired_mean(first: Iterable[dict], second: Iterable[dict], value: Field) -> 
     """stats.mean of differences(): for sets of conditions, where a request counts as one.
 
     `value` is a flag or a share: where all requests agree, the limits are those of values in
-    [-1, 1].
+    [-1, 1]. p is Student's or that of the signs, whichever is larger: the first is too small where
+    nearly all agree.
     """
     rows = differences(first, second, value)
-    return stats.mean(_values(rows, "difference"), clusters(rows), (-1, 1), draws(rows))
+    values = _values(rows, "difference")
+    found = stats.mean(values, clusters(rows), (-1, 1), draws(rows))
+    return found | {"p": max(found["p"], stats.sign_test(values))}
 
 
 def by_model(rows: Iterable[dict]) -> list[dict]:
