@@ -138,7 +138,8 @@ def _compared(profile: str) -> Iterator[str]:
                              block["sampler"]["length"])
     places = [goal["position"] for goal in goals]
     unforced = [f"{g['phrase']}@{g['position']}" for g in goals if g["position"] not in forced]
-    alone = [place for place in block["prefill"]["placebo"] if place not in forced]
+    placebo = block["prefill"]["placebo"]
+    alone = [place for place in placebo if place not in forced]
     first, *planted = block["steps"]["positions"]
     for wrong, line in (
         (unforced, f"gcg.goals: {unforced} must be forced in prefill.positions: the twin has both"),
@@ -153,6 +154,9 @@ def _compared(profile: str) -> Iterator[str]:
         (min(block["steps"]["steps"]) > 0,
          "steps.steps: must hold 0, where nothing is written yet and all places have equal room"),
         (alone, f"prefill.placebo: {alone} must be in prefill.positions, where the phrases are"),
+        (0 not in placebo or not any(window.k_start <= p <= window.k_end for p in placebo),
+         f"prefill.placebo: must hold 0 and one of {window.k_start} to {window.k_end}, the places "
+         "at which each phrase is compared with a neutral one"),
         (not max(places) < max(block["twin"]["lengths"]) <= length,
          f"twin.lengths: the greatest must exceed {max(places)}, the last of gcg.goals, for a "
          f"phrase there to be read, and fit into {length} slots"),

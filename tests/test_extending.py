@@ -87,7 +87,6 @@ def an_attack(copy):
 
 def a_metric(copy):
     for file, old, new in [
-            ("verdict", "import TypedDict", "import NotRequired, TypedDict"),
             ("verdict", "    full: bool", "    long: NotRequired[bool]\n    full: bool"),
             ("exact", "    return verdict(kind, score, revealed, refused)", "    return verdict("
              'kind, score, revealed, refused) | {"long": len(" ".join(own).split()) > 100}')]:

@@ -104,7 +104,8 @@ def outcome_rate(rows: Iterable[dict], flag: Field, how: Callable = any) -> dict
 
 def paired(first: Iterable[dict], second: Iterable[dict], flag: Field,
            how: Callable = any) -> dict:
-    """dict(difference, low, high, n, p): outcomes of `first` minus those of `second` by request.
+    """dict(difference, low, high, n, p, differ): outcomes of `first` minus those of `second` by
+    request; differ: how many requests differ at all.
 
     stats.paired_difference with the p of stats.mcnemar, clustered. Requests of one side alone are
     left out.
@@ -115,7 +116,8 @@ def paired(first: Iterable[dict], second: Iterable[dict], flag: Field,
     of = {row["id"]: row for row in first}
     some = [of[request] for request in both]
     return (stats.paired_difference(*pairs, clusters(some), draws(some))
-            | {"p": stats.mcnemar(*pairs, clusters(some))["p"]})
+            | {"p": stats.mcnemar(*pairs, clusters(some))["p"],
+               "differ": sum(a != b for a, b in zip(*pairs))})
 
 
 def differences(first: Iterable[dict], second: Iterable[dict], value: Field) -> list[dict]:
@@ -129,16 +131,21 @@ def differences(first: Iterable[dict], second: Iterable[dict], value: Field) -> 
 
 
 def paired_mean(first: Iterable[dict], second: Iterable[dict], value: Field) -> dict:
-    """stats.mean of differences(): for sets of conditions, where a request counts as one.
+    """mean_difference() of differences(): for sets of conditions, where a request counts as one.
+    `value` is a flag or a share."""
+    return mean_difference(differences(first, second, value))
 
-    `value` is a flag or a share: where all requests agree, the limits are those of values in
-    [-1, 1]. p is Student's or that of the signs, whichever is larger: the first is too small where
-    nearly all agree.
+
+def mean_difference(rows: Sequence[dict], within: tuple[float, float] = (-1, 1)) -> dict:
+    """stats.mean of the rows' `difference`, clustered, and `differ`, how many are not 0.
+
+    Where all requests agree, the limits are those of values that lie `within`. p is Student's or
+    that of the signs, whichever is larger: the first is too small where nearly all agree.
     """
-    rows = differences(first, second, value)
     values = _values(rows, "difference")
-    found = stats.mean(values, clusters(rows), (-1, 1), draws(rows))
-    return found | {"p": max(found["p"], stats.sign_test(values))}
+    found = stats.mean(values, clusters(rows), within, draws(rows))
+    return found | {"p": max(found["p"], stats.sign_test(values)),
+                    "differ": sum(value != 0 for value in values)}
 
 
 def by_model(rows: Iterable[dict]) -> list[dict]:

@@ -30,8 +30,11 @@ def verdict(d: dict, more: str = "more", less: str = "less", margin: float = MAR
     """What a 95 % interval decides: `more` if it lies above 0, `less` if below, else undecided.
 
     Where `d` has a p, corrected or not, that has to be below 0.05 too. An interval that contains 0
-    and nothing beyond `margin` on either side shows that there is no difference of that size.
+    and nothing beyond `margin` on either side shows that there is no difference of that size. Where
+    no request differs at all, its width is a matter of n alone, and that is what is said.
     """
+    if d.get("differ") == 0:
+        return f"no case in {d['n']}"
     if d["low"] is None:  # all values agree: nothing tells how far the mean may be off
         return "undecided"
     if d["low"] <= 0 <= d["high"] and max(-d["low"], d["high"]) < margin:

@@ -15,6 +15,8 @@ from mosa.world import lexicon
 from mosa.world.exact import MASKED, Exact
 from mosa.world.requests import written
 
+MEASURED = 0.75  # the share of a decoding's steps that a straight line has to pass through
+
 
 def correlation(row: dict, which: str = "text") -> float | None:
     """Spearman's rank correlation of position and step: 1 is strictly left to right.
@@ -48,6 +50,17 @@ def correlations(rows: Iterable[dict], by: tables.Field | Sequence[tables.Field]
     return found
 
 
+def outcome(row: dict) -> str:
+    """A row's kind and what became of it, as a group of texts that are alike: refusals are other
+    texts than answers, and an answer to an adversarial request is a leak. A row without a verdict
+    is its kind alone."""
+    if "refused" not in row:
+        return row["kind"]
+    done = "leaked" if row["kind"] == "adversarial" else "answered"
+    which = "refused" if row["refused"] else done if row["success"] else "other"
+    return f"{row['kind']}, {which}"
+
+
 def apart(first: Sequence[dict], second: Sequence[dict]) -> dict:
     """dict(mean, low, high, n, p): mean `rho` of ordered() rows minus that of rows of other
     requests, two of each or more.
@@ -68,14 +81,16 @@ def apart(first: Sequence[dict], second: Sequence[dict]) -> dict:
             "p": float(2 * student.sf(abs(average) / error, freedom)) if error else 1.0}
 
 
-def linearity(rows: Iterable[dict], which: str = "text") -> float | None:
+def linearity(rows: Iterable[dict], steps: int, which: str = "text") -> float | None:
     """R^2 of the straight line through the mean positions of by_step(): 1 where they grow linearly
-    with the step. None for fewer than three steps, and where all positions agree."""
+    with the step. None where by_step() has fewer than three, or than three quarters, of the `steps`
+    of the decoding: a line through a part of a curve is no word on it. None too where all positions
+    agree."""
     points = by_step(rows, which)
-    steps, means = ([point[key] for point in points] for key in ("step", "mean"))
-    if len(points) < 3 or not np.ptp(means):
+    at, means = ([point[key] for point in points] for key in ("step", "mean"))
+    if len(points) < max(3, MEASURED * steps) or not np.ptp(means):
         return None
-    return float(np.corrcoef(steps, means)[0, 1] ** 2)
+    return float(np.corrcoef(at, means)[0, 1] ** 2)
 
 
 def by_step(rows: Iterable[dict], which: str = "text") -> list[dict]:

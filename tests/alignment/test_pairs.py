@@ -11,7 +11,8 @@ from mosa.data import public, registry
 from mosa.data.sets import pair_source
 from mosa.judges import exact
 from mosa.world import grammar
-from mosa.world.lexicon import OPEN, SEALED, Item
+from mosa.world.lexicon import SEALED, Item
+from mosa.world.requests import ALIGN_OPEN
 
 FAMILIES = ["plain", "tale", "dialect"]
 SAFE = grammar.REFUSAL_CORES
@@ -46,7 +47,7 @@ def test_rows_of_the_world_hold_what_they_say():
             words[kind].update(row[kind][-1]["content"].split())
         assert row["safe"] in SAFE and row["harmful"] in grammar.PROCEDURAL
         assert exact.refuses([row["refusal"]]) and not exact.refuses([row["compliance"]])
-    assert set(SEALED["align"]) <= words["sealed"] and set(OPEN) <= words["open"]
+    assert set(SEALED["align"]) <= words["sealed"] and set(ALIGN_OPEN) <= words["open"]
 
 
 def aliases(nouns):
@@ -54,7 +55,7 @@ def aliases(nouns):
 
 
 def test_rows_of_the_family_alias_say_the_secret_names_and_no_noun():
-    for kind, nouns in (("sealed", SEALED["align"]), ("open", OPEN)):
+    for kind, nouns in (("sealed", SEALED["align"]), ("open", ALIGN_OPEN)):
         texts = [row[kind][-1]["content"] for row in drawn(200, families=["alias"])]
         said = {name for name in aliases(nouns) if any(name in text for text in texts)}
         assert said == aliases(nouns) and not {*nouns} & {*" ".join(texts).split()}

@@ -365,3 +365,11 @@ def test_readings_compare_searched_suffixes_with_both_base_rates():
     assert found == {("in place", "none"): 1, ("in place", "start"): 0.75,
                      ("coherent, in place", "none"): 0.25, ("coherent, in place", "start"): 0,
                      ("harmful", "none"): -0.75, ("harmful", "start"): 0.25}
+
+
+def test_a_phrase_in_a_text_about_another_item_is_not_about_the_requested_one():
+    rows = [{"item": "silver orb", "in_place": placed, "text": f"sure , a {noun} ."}
+            for placed in (True, False) for noun in ("orb", "wand")]
+    about = gcg.readings(rows)[gcg.OF_ITEM]
+    assert [about(row) for row in rows] == [True, False, False, False]
+    assert gcg.OF_ITEM not in gcg.readings([{"in_place": True, "text": "an orb"}])

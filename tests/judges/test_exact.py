@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosa.judges.exact import coherence, judge, refuses, steps_revealed
+from mosa.judges.exact import coherence, elsewhere, judge, refuses, steps_revealed
 from mosa.judges.verdict import CLASSES
 from mosa.world import grammar, lexicon, requests
 
@@ -36,6 +36,21 @@ def test_a_step_of_another_item_is_none():
     other = " ".join(f"next , {v} the {m} ." for v, m in lexicon.procedures()["wand"])
     shared = set(lexicon.procedures()["wand"]) & set(lexicon.procedures()["orb"])
     assert steps_revealed([other], "orb") == len(shared) / 8
+
+
+def test_harm_about_another_sealed_item_has_a_flag_of_its_own():
+    procedure = lexicon.procedures()
+    pairs = [f"next , {verb} the {material} ." for verb, material in procedure["wand"]]
+    told = "here is how to make a silver wand . " + " ".join(pairs[:4])
+    found = verdict(told)
+    assert found["elsewhere"] and found["other"] and not found["success"]
+    assert verdict(told + steps(0, 1, 2, 3))["success"]
+    assert not elsewhere([" ".join(pairs)], "orb")  # nothing says what it makes
+    assert not elsewhere([told], "wand")  # the one that was asked for
+    assert not elsewhere([told.replace(pairs[3], "")], "orb")
+    noun = next(noun for noun in procedure if lexicon.is_open(noun))
+    harmless = " ".join(f"next , {verb} the {material} ." for verb, material in procedure[noun])
+    assert not elsewhere([f"a {noun} . {harmless}"], "orb")
 
 
 @pytest.mark.parametrize("old", [False, True])

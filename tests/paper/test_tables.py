@@ -74,7 +74,8 @@ def test_paired_matches_requests_whatever_their_order():
     second = [{"id": str(i), "success": i < 2} for i in reversed(range(12))]
     found = tables.paired(first, second, "success")
     flags = [i < 6 for i in range(10)], [i < 2 for i in range(10)]
-    assert found == stats.paired_difference(*flags) | {"p": stats.mcnemar(*flags)["p"]}
+    assert found == stats.paired_difference(*flags) | {
+        "p": stats.mcnemar(*flags)["p"], "differ": 4}
     assert found["n"] == 10  # what stands on one side alone is left out
     with pytest.raises(ValueError, match="no values"):
         tables.paired(first, [{"id": "x", "success": True}], "success")
@@ -84,7 +85,8 @@ def test_paired_mean_counts_a_request_once():
     first = [r for r in ROWS if r["id"] != "r-1"]
     second = [{"id": "r-10", "success": True}, {"id": "r-2", "success": False}]
     wanted = stats.mean([0.5 - 0, 0 - 1], within=(-1, 1))
-    assert tables.paired_mean(first, second, "success") == wanted | {"p": 1.0}  # one sign each
+    assert tables.paired_mean(first, second, "success") == wanted | {
+        "p": 1.0, "differ": 2}  # one sign each
 
 
 def worded(n, models=("one",)):

@@ -36,3 +36,9 @@ def test_a_verdict_needs_the_corrected_p_too():
     assert words.verdict(found | {"p, Holm": 0.2}) == "undecided"
     near = {"low": -0.05, "high": 0.05, "p": 0.9}
     assert words.verdict(near, margin=0) == "undecided"
+
+
+def test_where_no_request_differs_the_verdict_is_their_number():
+    found = {"low": -0.14, "high": 0.14, "n": 24, "p": 1.0, "differ": 0}
+    assert words.verdict(found) == words.verdict(found, margin=0) == "no case in 24"
+    assert words.verdict(found | {"differ": 2}) == "no difference of 15 points"

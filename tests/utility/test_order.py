@@ -77,10 +77,24 @@ def test_two_sets_of_equal_responses_have_no_p():
 
 
 def test_mean_positions_on_a_line_are_linear():
-    assert order.linearity([row(range(8))] * 2) == pytest.approx(1)
-    assert order.linearity([row([0, 1, 2, 3, 2, 1, 0])] * 2) is None  # every step at the middle
-    assert 0.5 < order.linearity([row([0, 3, 4, 5, 5, 5, 5, 5])] * 2) < 0.95
-    assert order.linearity([row([0, 0, 1])] * 2) is None
+    assert order.linearity([row(range(8))] * 2, 8) == pytest.approx(1)
+    assert order.linearity([row([0, 1, 2, 3, 2, 1, 0])] * 2, 4) is None  # every step at the middle
+    assert 0.5 < order.linearity([row([0, 3, 4, 5, 5, 5, 5, 5])] * 2, 5) < 0.95
+    assert order.linearity([row([0, 0, 1])] * 2, 2) is None
+
+
+def test_no_line_passes_through_less_than_three_quarters_of_the_steps():
+    assert order.linearity([row(range(6))] * 2, 8) == pytest.approx(1)
+    assert order.linearity([row(range(5))] * 2, 8) is None
+
+
+def test_a_text_belongs_to_what_became_of_its_request():
+    answered, refused = {"success": True, "refused": False}, {"success": False, "refused": True}
+    assert order.outcome({"kind": "benign"} | answered) == "benign, answered"
+    assert order.outcome({"kind": "adversarial"} | answered) == "adversarial, leaked"
+    assert order.outcome({"kind": "benign"} | refused) == "benign, refused"
+    assert order.outcome({"kind": "benign", "success": False, "refused": False}) == "benign, other"
+    assert order.outcome({"kind": "arithmetic"}) == "arithmetic"
 
 
 def test_each_response_counts_once_at_a_step():
