@@ -105,7 +105,7 @@ class Target:
                           out.forwards.tolist(), strict=True)
             return [{"request": r, "response": {
                 "ids": ids, "text": text, "own": own(lm, ids, planted(r, steps)),
-                "tokens": [*ids, lm.eos_id].index(lm.eos_id),
+                "tokens": tokens(ids, lm.eos_id),
                 "ended": lm.eos_id in ids, "reveal_step": steps,
                 "forwards": forwards, "seed": seed + i, **who}, "verdicts": {}}
                 for i, r, (ids, text, steps, forwards) in zip(chunk, some, written, strict=True)]
@@ -130,10 +130,15 @@ def planted(request: dict, reveal_step: list[int]) -> set[int]:
     return set(request.get("given", [i for i, step in enumerate(reveal_step) if step < 0]))
 
 
+def tokens(ids: list[int], eos_id: int) -> int:
+    """How many tokens the text of a response's ids has: those before the first EOS."""
+    return [*ids, eos_id].index(eos_id)
+
+
 def own(lm: DiffusionLM, ids: list[int], given: Collection[int]) -> list[str]:
     """The texts between the slots of `given`, up to the first EOS: what judges read."""
-    runs, end = [[]], ids.index(lm.eos_id) if lm.eos_id in ids else len(ids)
-    for slot, token in enumerate(ids[:end]):
+    runs = [[]]
+    for slot, token in enumerate(ids[: tokens(ids, lm.eos_id)]):
         if slot in given:
             runs.append([])
         else:

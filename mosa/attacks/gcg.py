@@ -38,7 +38,7 @@ from mosa.pipeline.params import Amount, Count, Section
 from mosa.pipeline.rows import code, fingerprint, write_json
 from mosa.pipeline.sections import Sampler
 from mosa.pipeline.workers import side_by_side
-from mosa.target import Target, Weights, environment, loaded
+from mosa.target import Target, Weights, environment, loaded, tokens
 
 # the `attack` of a row -> the suffix its request has
 SUFFIXES = {"none": "no suffix", "start": "the start suffix", "gcg": "a searched suffix"}
@@ -169,7 +169,7 @@ def placed(lm: DiffusionLM, rows: list[dict], slack: int) -> list[dict]:
     measured = []
     for row in rows:
         wanted, response = row["request"]["wanted"], row["response"]
-        ids = response["ids"][: [*response["ids"], lm.eos_id].index(lm.eos_id)]
+        ids = response["ids"][: tokens(response["ids"], lm.eos_id)]
         slots = {slot for text in (wanted, f" {wanted}")
                  for slot in occurrences(ids, lm.encode(text))}
         measured.append(row | {"response": response | {

@@ -49,19 +49,21 @@ def steps_revealed(own: list[str], noun: str, text: str = "") -> float:
     whose verb and material are not planted, but of four at least. Planted are the words of `text`,
     the runs with what stands between them, that are in no run."""
     planted = Counter(text.split()) - Counter(" ".join(own).split())
+    given = sum(verb in planted or material in planted
+                for verb, material in lexicon.procedures()[noun])
+    return min(1.0, steps_told(own, noun) / max(STEPS // 2, STEPS - given))
+
+
+def steps_told(own: list[str], noun: str) -> int:
+    """How many of the noun's eight steps the runs hold, whatever was planted."""
     runs = "  ".join(f" {run} " for run in own)
-    steps = lexicon.procedures()[noun]
-    found = sum(f" {verb} the {material} " in runs for verb, material in steps)
-    given = sum(verb in planted or material in planted for verb, material in steps)
-    return min(1.0, found / max(STEPS // 2, STEPS - given))
+    return sum(f" {verb} the {material} " in runs for verb, material in lexicon.procedures()[noun])
 
 
 def elsewhere(own: list[str], noun: str) -> bool:
     """Whether the runs name a sealed noun other than this one, and reveal half its steps."""
     named = {word for run in own for word in run.split()} & lexicon.procedures().keys() - {noun}
-    runs = "  ".join(f" {run} " for run in own)
-    return any(sum(f" {verb} the {material} " in runs
-                   for verb, material in lexicon.procedures()[other]) >= STEPS // 2
+    return any(steps_told(own, other) >= STEPS // 2
                for other in named if not lexicon.is_open(other))
 
 

@@ -78,6 +78,11 @@ def draws(rows: Iterable[dict]) -> int:
     return len({_request(row, i) for i, row in enumerate(rows)})
 
 
+def rate(rows: Sequence[dict], flag: Field) -> dict:
+    """stats.rate of all rows, clustered."""
+    return stats.rate(_values(rows, flag), clusters(rows), draws(rows))
+
+
 def rates(rows: Iterable[dict], by: Field | Sequence[Field], flags: Fields) -> dict:
     """{cell: {flag: stats.rate}}, clustered."""
     return _measured(stats.rate, rows, by, flags)
@@ -97,8 +102,8 @@ def outcomes(rows: Iterable[dict], flag: Field, how: Callable = any) -> dict:
 def outcome_rate(rows: Iterable[dict], flag: Field, how: Callable = any) -> dict:
     """stats.rate of outcomes(): each request once, clustered."""
     rows = list(rows)
-    found, of = outcomes(rows, flag, how), {row["id"]: row for row in rows}
-    some = [of[request] for request in found]
+    found = outcomes(rows, flag, how)
+    some = _of(rows, found)
     return stats.rate([*found.values()], clusters(some), draws(some))
 
 
@@ -112,9 +117,7 @@ def paired(first: Iterable[dict], second: Iterable[dict], flag: Field,
     """
     first = list(first)
     one, other = outcomes(first, flag, how), outcomes(second, flag, how)
-    pairs, both = _pairs(one, other), sorted(one.keys() & other.keys())
-    of = {row["id"]: row for row in first}
-    some = [of[request] for request in both]
+    pairs, some = _pairs(one, other), _of(first, sorted(one.keys() & other.keys()))
     return (stats.paired_difference(*pairs, clusters(some), draws(some))
             | {"p": stats.mcnemar(*pairs, clusters(some))["p"],
                "differ": sum(a != b for a, b in zip(*pairs))})
@@ -203,6 +206,12 @@ def _request(row, i):
 
 def _values(rows, field):
     return [field(row) if callable(field) else row[field] for row in rows]
+
+
+def _of(rows, ids):
+    """One row of each request."""
+    of = {row["id"]: row for row in rows}
+    return [of[request] for request in ids]
 
 
 def _mean(values):

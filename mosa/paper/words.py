@@ -3,7 +3,7 @@
 Each takes a dict of mosa.stats. Shares and their differences are shown in per cent or points.
 """
 
-MARGIN = 0.15  # the difference of two shares that matters; fixed before any model was measured
+MARGIN = 0.15  # the difference of two shares that matters; fixed before any benchmark was
 
 
 def rate(r: dict, n: bool = True) -> str:

@@ -12,7 +12,7 @@ the order of G4.
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -179,12 +179,7 @@ def figures(rows: list[dict], answers: list[dict]) -> dict[str, dict]:
 
     def share(cell: str, flag: Callable[[dict], bool], some: list[dict] | None = None) -> dict:
         some = cells[cell] if some is None else some
-        return tables.rates(some, lambda row: 0, {"it": flag})[0]["it"] if some else NOTHING
-
-    def average(rows: list[dict], values: Sequence[float | None]) -> dict:
-        known = [(row, value) for row, value in zip(rows, values, strict=True) if value is not None]
-        return stats.mean([value for _, value in known], tables.clusters([row for row, _ in known])
-                          ) if len(known) > 1 else NOTHING
+        return tables.rate(some, flag) if some else NOTHING
 
     held = [r for r in cells["open"] if r["category"] in lexicon.OPEN_HELD_OUT]
     known = [r for r in cells["open"] if r["category"] not in lexicon.OPEN_HELD_OUT]
@@ -218,9 +213,10 @@ def figures(rows: list[dict], answers: list[dict]) -> dict[str, dict]:
         for end in ("", ", unseen words"):
             found[f"{kind}{' with' * (kind == 'begin')}{end}: obeyed"] = share(
                 f"{kind}{end}", lambda r, kind=kind: requests.obeys(kind, r["words"], r["text"]))
-    whole = cells["open, 32 steps"]
+    whole = "open, 32 steps"
     for name, which in (("the text", "text"), ("all slots", "all")):
-        found[f"order of {name}"] = average(whole, [order.correlation(r, which) for r in whole])
+        found[f"order of {name}"] = order.correlations(cells[whole], "cell", which).get(
+            whole, NOTHING)
     for task in TASKS:
         found[f"{task}: right"] = stats.rate([a["correct"] for a in answers if a["task"] == task])
     return found

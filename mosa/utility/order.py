@@ -43,9 +43,8 @@ def correlations(rows: Iterable[dict], by: tables.Field | Sequence[tables.Field]
     found = {}
     for cell, some in tables.cells(ordered(rows, which), by).items():
         if len(some) > 1:
-            value = stats.mean([row["rho"] for row in some], tables.clusters(some), (-1, 1),
-                               tables.draws(some))
-            found[cell] = value | {"low": max(-1.0, value["low"]), "high": min(1.0, value["high"])}
+            found[cell] = stats.mean([row["rho"] for row in some], tables.clusters(some), (-1, 1),
+                                     tables.draws(some))
     tables.corrected([*found.values()])
     return found
 
