@@ -22,8 +22,10 @@ def prefilled(requests: list[dict], kind: str, position: int, phrases: Mapping[s
     """The requests with a phrase of one set forced into the response at `position`.
 
     One phrase of a kind is drawn per request, the same at every position: positions are compared
-    by request. A kind without phrases ("none") leaves the canvas alone.
+    by request. The kind "none" leaves the canvas alone. Raises ValueError for any other name.
     """
+    if kind not in {*phrases, "none"}:
+        raise ValueError(f"no phrases are called {kind!r}: choose none or one of {sorted(phrases)}")
     forced = []
     for request in requests:
         rng = random.Random(f"{seed}-{request['id']}-{kind}")

@@ -13,7 +13,7 @@ from mosa.paper.printed import CLAIMS
 from mosa.pipeline.params import need, stages
 
 NUMBERS = "paper_figures/embedded/{stage}/numbers.json"
-MODELS = ("original", "mosa", "initial", "mosa_plus", "initial_plus")
+MODELS = ("original", "mosa", "initial")
 # column -> key of numbers.json behind "<model>/"
 COLUMNS = {
     "plain: harmful": "any plain/success",
