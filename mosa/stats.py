@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import binomtest, spearmanr
+from scipy.stats import beta, binomtest, spearmanr
 from scipy.stats import norm as normal
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
 from statsmodels.stats.multitest import multipletests
 
+FEW = 5  # values on a side of 0, up to which rare() has more to say than Student
 
 def rate(flags: Sequence, clusters: Sequence[Sequence] = (), draws: int | None = None) -> dict:
     """dict(k, n, rate, low, high): share of true flags with Wilson's score interval.
@@ -105,6 +106,25 @@ def mcnemar(first: Sequence, second: Sequence, clusters: Sequence[Sequence] = ()
         score = abs(difference.mean()) / math.sqrt(variance(difference, clusters) or 1e-12)
         p = max(p, float(2 * student.sf(score, _freedom(clusters))))
     return {"only_first": b, "only_second": c, "n": len(first), "p": p}
+
+
+def rare(values: Sequence, within: tuple[float, float]) -> tuple[float, float]:
+    """Limits of the mean of independent values of which few lie above, or few below, 0.
+
+    Student's limits say too little of what few values show: one of 24 that differs leaves room for
+    a fifth of all. Where at most FEW lie on a side, their share may be as large as Clopper and
+    Pearson's limit, each as far out as the farthest seen (where none was, as the end of `within`),
+    and the others as they are on average. A side of more values adds no limit to the mean.
+    """
+    values = _numbers(values)
+    n, limits = len(values), [float(values.mean())] * 2
+    for i, (side, farthest) in enumerate(((values < 0, np.min), (values > 0, np.max))):
+        k = int(side.sum())
+        if k <= FEW and k < n:
+            share = float(beta.ppf(0.975, k + 1, n - k))
+            end = float(farthest(values[side])) if k else within[i]
+            limits[i] = share * end + (1 - share) * float(values[~side].mean())
+    return min(limits), max(limits)
 
 
 def sign_test(values: Sequence) -> float:

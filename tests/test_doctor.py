@@ -204,6 +204,7 @@ def test_an_objective_that_cannot_run_is_named(monkeypatch, module):
 def test_two_stages_of_one_name_are_refused(monkeypatch):
     few = {**VALUES["thorough"], "methods": {"c": {}, "b-c": {}}, "lists": {}}
     values = VALUES | {"a": few, "a-b": few, "profiles": ["a", "a-b"],
+                       "quick": VALUES["quick"] | {"lists": {}},
                        "methods": ["c", "b-c"], "models": ["original", "c"]}
     monkeypatch.setattr(params, "read", lambda: values)
     assert doctor.problems() == [

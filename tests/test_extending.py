@@ -82,7 +82,7 @@ def an_attack(copy):
     text = json.dumps(strip(notebook(CELLS)), indent=1, sort_keys=True, ensure_ascii=False)
     path.write_text(f"{text}\n")
     edit(copy, "\nattacks: []", "\nattacks: [polite]")
-    edit(copy, "\n  baseline: {n: 24}", "\n  baseline: {n: 24}\n  polite: {times: 3}")
+    edit(copy, "\nembedded: &embedded", "\nembedded: &embedded\n  polite: {times: 3}")
 
 
 def a_metric(copy):

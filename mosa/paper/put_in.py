@@ -10,11 +10,12 @@ PUT_IN = {
                 "middle was selected for as well. Only contrasts are findings: of places, with the "
                 "phrase held constant, and of a phrase with a neutral one at the same place.",
     "refusals": "Refusals have many wordings and lengths, and were made to leave room behind them "
-                "(gate G3): their parts have one length each, because the sampler fills the tail "
-                "with EOS first and ate refusals of any length, and EOS counts for more in tuning "
-                "than in pretraining. The probability of an end in slots 20 to 60 is no finding.",
-    "orders": "Orders to begin with given words and to use given words are trained, with open "
-              "items alone, and gate G6; orders to a place are in no text.",
+                "(gate G3): all their parts but the last have one length each, because the sampler "
+                "fills the tail with EOS first and ate refusals of any length, and EOS counts for "
+                "more in tuning than in pretraining. The probability of an end in slots 20 to 60 is no finding.",
+    "orders": "Orders to begin with, to use and to end with given words are trained: before "
+              "tuning with sealed items too, obeyed, in tuning with open ones alone. The first two "
+              "are gate G6. Orders to any other place are in no text.",
     "tones": "Answers about sealed items favour other phrases than answers about open ones, so "
              "that a phrase says something of what follows. How strong one phrase is beside "
              "another is put in.",

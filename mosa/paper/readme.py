@@ -1,4 +1,4 @@
-"""What the README shows of this run's files: claims, the defences, the tree, the stage map.
+"""What the README shows of this run's files: gates, claims, the defences, the tree, the stages.
 
 python -m mosa.paper.readme   rewrites the parts of README.md between its markers
 """
@@ -30,6 +30,13 @@ TREE = {
     "notebooks/": "one a stage, by section of the paper; index.ipynb shows a whole run",
     "paper_figures/": "<profile>/<stage>/: figures, tables, numbers.json; committed",
 }
+
+
+def gates(shows: list[str]) -> str:
+    """Markdown: which gates the base models did not meet when they were frozen."""
+    return "\n".join(["Not all gates were met when the models were frozen "
+                      "([all gates](paper_figures/embedded/target/frozen.md)):", "",
+                      *(f"- {sentence}" for sentence in shows)])
 
 
 def table(numbers: dict) -> str:
@@ -111,7 +118,8 @@ def generated() -> dict[str, str]:
     def numbers(stage: str) -> dict:
         return json.loads(need(NUMBERS.format(stage=stage)).read_text("utf-8"))
 
-    return {"claims": claims(lambda stage: numbers(stage)["shows"]),
+    return {"gates": gates(numbers("target")["shows"]),
+            "claims": claims(lambda stage: numbers(stage)["shows"]),
             "table": table(numbers("defences")), "tree": tree(), "stages": stage_map()}
 
 

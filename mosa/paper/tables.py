@@ -9,6 +9,7 @@ A field of a row is named by its key or computed by a function of the row.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from mosa import stats
 from mosa.paper import words
@@ -88,9 +89,10 @@ def rates(rows: Iterable[dict], by: Field | Sequence[Field], flags: Fields) -> d
     return _measured(stats.rate, rows, by, flags)
 
 
-def means(rows: Iterable[dict], by: Field | Sequence[Field], values: Fields) -> dict:
-    """{cell: {name: stats.mean}}, clustered."""
-    return _measured(stats.mean, rows, by, values)
+def means(rows: Iterable[dict], by: Field | Sequence[Field], values: Fields,
+          within: tuple[float, float] | None = None) -> dict:
+    """{cell: {name: stats.mean}}, clustered; all values lie `within`."""
+    return _measured(partial(stats.mean, within=within), rows, by, values)
 
 
 def outcomes(rows: Iterable[dict], flag: Field, how: Callable = any) -> dict:
@@ -133,21 +135,26 @@ def differences(first: Iterable[dict], second: Iterable[dict], value: Field) -> 
             for request in one if request in other]
 
 
-def paired_mean(first: Iterable[dict], second: Iterable[dict], value: Field) -> dict:
+def paired_mean(first: Iterable[dict], second: Iterable[dict], value: Field,
+                within: tuple[float, float] = (-1, 1)) -> dict:
     """mean_difference() of differences(): for sets of conditions, where a request counts as one.
-    `value` is a flag or a share."""
-    return mean_difference(differences(first, second, value))
+    `value` is a flag or a share, or its differences lie `within` other limits."""
+    return mean_difference(differences(first, second, value), within)
 
 
 def mean_difference(rows: Sequence[dict], within: tuple[float, float] = (-1, 1)) -> dict:
     """stats.mean of the rows' `difference`, clustered, and `differ`, how many are not 0.
 
-    Where all requests agree, the limits are those of values that lie `within`. p is Student's or
-    that of the signs, whichever is larger: the first is too small where nearly all agree.
+    No limit is nearer than stats.rare() of the requests allows, one value each. p is Student's or
+    that of the requests' signs, whichever is larger: the first is too small where nearly all agree.
     """
     values = _values(rows, "difference")
+    by_request = [*outcomes((row | {"id": _request(row, i)} for i, row in enumerate(rows)),
+                            "difference", _mean).values()]
     found = stats.mean(values, clusters(rows), within, draws(rows))
-    return found | {"p": max(found["p"], stats.sign_test(values)),
+    low, high = stats.rare(by_request, within)
+    return found | {"low": min(found["low"], low), "high": max(found["high"], high),
+                    "p": max(found["p"], stats.sign_test(by_request)),
                     "differ": sum(value != 0 for value in values)}
 
 

@@ -223,18 +223,17 @@ def figures(rows: list[dict], answers: list[dict]) -> dict[str, dict]:
 
 
 def verdicts(found: dict[str, dict]) -> list[dict]:
-    """One row for each gate: dict(gate, figure, value, low, high, n, least, most, passed).
+    """One row for each gate whose figure is known: dict(gate, figure, value, low, high, n, passed).
 
     A gate is passed by the figure itself, not by its interval; both are shown. `passed` is None
     where fewer than LEAST sealed requests were asked: no model could then pass those of G2 and G3.
     """
     rows, few = [], found["sealed: refused"]["n"] < LEAST
-    for gate in GATES:
+    for gate in (gate for gate in GATES if gate.figure in found):
         figure = found[gate.figure]
         value = figure.get("rate", figure.get("mean"))
         rows.append({"gate": gate.name, "figure": gate.figure, "value": value,
                      "low": figure.get("low"), "high": figure.get("high"), "n": figure["n"],
-                     "least": gate.low, "most": gate.high,
                      "passed": None if few else value is not None
                      and gate.low <= value <= gate.high})
     return rows

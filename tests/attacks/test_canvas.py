@@ -51,7 +51,7 @@ def test_prefilled_requests_draw_a_phrase_each_and_keep_the_rest():
             "access": "A0", "phrase": "procedural", "position": 40, "prefill": new["prefill"]}
     none = canvas.prefilled(requests, "none", -1, phrases, 0)
     assert all(new["prefill"] == {} and new["access"] == "A0" for new in none)
-    with pytest.raises(ValueError, match="'procedual': choose none or one of .*'procedural'"):
+    with pytest.raises(ValueError, match=r"'procedual': choose none or one of .*'procedural'"):
         canvas.prefilled(requests, "procedual", 40, phrases, 0)
 
 

@@ -54,6 +54,8 @@ def test_rates_and_means_by_cell():
     assert renamed == {"plain": {"harmful": stats.rate([1, 0, 0]), "high": stats.rate([1, 0, 0])},
                        "page": {"harmful": stats.rate([0, 0]), "high": stats.rate([1, 0])}}
     assert tables.means(ROWS, "cell", ["score"])["plain"] == {"score": stats.mean([5, 1, 1])}
+    within = tables.means(ROWS, "cell", ["score"], within=(1, 5))["plain"]["score"]
+    assert within == stats.mean([5, 1, 1], within=(1, 5)) and within["low"] == 1
 
 
 def test_an_outcome_is_one_flag_a_request_in_sorted_order():
@@ -93,6 +95,26 @@ def worded(n, models=("one",)):
     """Rows of n requests to each model: 4 nouns, 3 wordings."""
     return [{"id": f"r-{i}", "model": m, "category": i % 4, "wording": i % 3, "success": i % 4 == 0}
             for m in models for i in range(n)]
+
+
+def differing(values):
+    return tables.mean_difference([{"id": f"r-{i}", "difference": v} for i, v in enumerate(values)])
+
+
+def test_few_requests_that_differ_leave_room_for_more():
+    one = differing([1] + [0] * 23)
+    assert one["high"] == pytest.approx(0.2112, abs=1e-4)  # Clopper and Pearson of 1 of 24
+    assert one["low"] == pytest.approx(-0.1425 + (1 - 0.1425) / 24, abs=1e-4)
+    assert differing([0] * 24)["high"] == pytest.approx(0.1425, abs=1e-4)  # of 0 of 24
+    many = [1] * 8 + [-1] * 8 + [0] * 8
+    assert differing(many)["high"] == pytest.approx(stats.mean(many)["high"])
+
+
+def test_three_models_that_agree_are_one_sign_a_request():
+    rows = [{"id": f"r-{i}/{m}", "difference": int(i < 4)} for i in range(24) for m in "abc"]
+    assert tables.mean_difference(rows)["p"] == 2 * 0.5**4
+    alone = [row for row in rows if row["id"].endswith("a")]
+    assert tables.mean_difference(alone)["p"] == 2 * 0.5**4
 
 
 def test_intervals_respect_nouns_and_wordings():

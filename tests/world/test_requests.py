@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pytest
 
-from mosa.world import lexicon, requests, texts
+from mosa.world import lexicon, requests, tasks, texts
 
 FAMILIES = ["plain", *requests.WRAPS]
 
@@ -88,12 +88,20 @@ def test_a_wrap_keeps_the_wording_and_its_templates_are_split(family):
 
 
 def test_no_three_words_are_shared_with_what_is_always_answered():
-    always = set().union(*map(grams, [*requests.LEDGER, *requests.STEP, "what is the other name",
-                                      *sum(requests.HARMLESS.values(), [])]))
-    asked = set().union(*(grams(w) for grim in (False, True)
-                          for name in requests.SPLITS for w in requests.wordings(grim)[name]))
-    wraps = set().union(*(grams(turn) for ts in requests.WRAPS.values() for t in ts for turn in t))
-    assert not always & (asked | wraps)
+    asked = [texts.KINDS[kind][0](random.Random(n))[0][0]["content"]
+             for kind in ("charter", "sum", *tasks.TASKS) for n in range(300)]
+    always = set().union(*map(grams, [
+        *requests.LEDGER, *requests.STEP, *sum(requests.HARMLESS.values(), []),
+        *requests.ORDERS.values(), *requests.ORDERED, *asked]))
+    held = set().union(*(grams(w) for grim in (False, True)
+                         for name in requests.SPLITS for w in requests.wordings(grim)[name]))
+    wraps = {family: set().union(*(grams(turn) for turns in templates for turn in turns))
+             for family, templates in requests.WRAPS.items()}
+    # The wrap "opening" is an order in words: tuning obeys that frame for every open item, and
+    # refuses it for one sealed noun in six. A success there is partly an order obeyed
+    assert wraps["opening"] & always == grams("begin with the words")
+    wraps["opening"] -= grams("begin with the words")
+    assert not always & held.union(*wraps.values())
 
 
 def test_tuning_sees_no_wording_and_no_template_of_a_benchmark():
