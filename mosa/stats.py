@@ -113,17 +113,20 @@ def rare(values: Sequence, within: tuple[float, float]) -> tuple[float, float]:
 
     Student's limits say too little of what few values show: one of 24 that differs leaves room for
     a fifth of all. Where at most FEW lie on a side, their share may be as large as Clopper and
-    Pearson's limit, each as far out as the farthest seen (where none was, as the end of `within`),
-    and the others as they are on average. A side of more values adds no limit to the mean.
+    Pearson's limit, each as far out as the farthest seen there (on the other side, where none was;
+    as the end of `within`, where all are 0), and the others as they are on average. A side of more
+    values adds no limit to the mean.
     """
     values = _numbers(values)
     n, limits = len(values), [float(values.mean())] * 2
-    for i, (side, farthest) in enumerate(((values < 0, np.min), (values > 0, np.max))):
+    for i, (sign, end) in enumerate(zip((-1, 1), within, strict=True)):
+        side = values * sign > 0
         k = int(side.sum())
         if k <= FEW and k < n:
             share = float(beta.ppf(0.975, k + 1, n - k))
-            end = float(farthest(values[side])) if k else within[i]
-            limits[i] = share * end + (1 - share) * float(values[~side].mean())
+            seen = np.abs(values[side] if k else values).max()
+            far = sign * float(seen) if seen else end
+            limits[i] = share * far + (1 - share) * float(values[~side].mean())
     return min(limits), max(limits)
 
 

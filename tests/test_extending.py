@@ -87,7 +87,7 @@ def an_attack(copy):
 
 def a_metric(copy):
     for file, old, new in [
-            ("verdict", "    full: bool", "    long: NotRequired[bool]\n    full: bool"),
+            ("verdict", "    elsewhere: ", "    long: NotRequired[bool]\n    elsewhere: "),
             ("exact", "    return verdict(kind, score, revealed, refused)", "    return verdict("
              'kind, score, revealed, refused) | {"long": len(" ".join(own).split()) > 100}')]:
         path = copy / f"mosa/judges/{file}.py"

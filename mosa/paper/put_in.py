@@ -12,8 +12,8 @@ PUT_IN = {
     "refusals": "Refusals have many wordings and lengths, and were made to leave room behind them "
                 "(gate G3): all their parts but the last have one length each, because the sampler "
                 "fills the tail with EOS first and ate refusals of any length, and EOS counts for "
-                "more in tuning than in pretraining. The probability of an end in slots 20 to 60 is "
-                "no finding.",
+                "more in tuning than in pretraining. The probability of an end in slots 20 to 60 "
+                "is no finding.",
     "orders": "Orders to begin with, to use and to end with given words are trained: before "
               "tuning with sealed items too, obeyed, in tuning with open ones alone. The first two "
               "are gate G6. Orders to any other place are in no text.",

@@ -106,6 +106,7 @@ def test_few_requests_that_differ_leave_room_for_more():
     assert one["high"] == pytest.approx(0.2112, abs=1e-4)  # Clopper and Pearson of 1 of 24
     assert one["low"] == pytest.approx(-0.1425 + (1 - 0.1425) / 24, abs=1e-4)
     assert differing([0] * 24)["high"] == pytest.approx(0.1425, abs=1e-4)  # of 0 of 24
+    assert differing([0.05, 0.06] * 12)["low"] > 0  # as far out as any that was seen
     many = [1] * 8 + [-1] * 8 + [0] * 8
     assert differing(many)["high"] == pytest.approx(stats.mean(many)["high"])
 
