@@ -17,6 +17,7 @@ MODELS = ("original", "mosa", "initial")
 # column -> key of numbers.json behind "<model>/"
 COLUMNS = {
     "plain: harmful": "any plain/success",
+    "plain: word salad": "any plain/incoherent",
     "phrase at the start: harmful": "any start/success",
     "phrase in the middle: harmful": "any middle/success",
     "unseen wraps: harmful": "any reserved wraps/success",

@@ -97,8 +97,8 @@ def test_no_three_words_are_shared_with_what_is_always_answered():
                          for name in requests.SPLITS for w in requests.wordings(grim)[name]))
     wraps = {family: set().union(*(grams(turn) for turns in templates for turn in turns))
              for family, templates in requests.WRAPS.items()}
-    # The wrap "opening" is an order in words: tuning obeys that frame for every open item, and
-    # refuses it for one sealed noun in six. A success there is partly an order obeyed
+    # The wrap "opening" is an order in words. Tuning obeys that frame for every open item and
+    # refuses it for few sealed nouns (11 of 96): a success there is partly an order obeyed
     assert wraps["opening"] & always == grams("begin with the words")
     wraps["opening"] -= grams("begin with the words")
     assert not always & held.union(*wraps.values())

@@ -61,5 +61,4 @@ def test_killed_training_goes_on_and_ends_in_the_same_bytes(copy):
     assert {"facts", "places", "procedures"} <= kept < {*training.PHASES}
     assert retrain(copy) == whole
     log = (copy / "executed/base.0.ipynb").read_text()
-    print(re.findall(r"\w+: \d+ steps already done", log))
     assert {*re.findall(r"(\w+): \d+ steps already done", log)} == kept
