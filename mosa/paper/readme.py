@@ -35,9 +35,8 @@ TREE = {
 
 def gates(shows: list[str]) -> str:
     """Markdown: which gates the base models did not meet when they were frozen."""
-    return "\n".join(["Not all gates were met when the models were frozen "
-                      "([all gates](paper_figures/embedded/target/frozen.md)):", "",
-                      *(f"- {sentence}" for sentence in shows)])
+    return ("When the models were frozen, not all gates were met "
+            f"([all of them](paper_figures/embedded/target/frozen.md)). {'. '.join(shows)}.")
 
 
 def table(numbers: dict) -> str:
