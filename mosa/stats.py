@@ -15,7 +15,7 @@ from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
 from statsmodels.stats.multitest import multipletests
 
-FEW = 5  # values on a side of 0, up to which rare() has more to say than Student
+FEW = 5  # values that differ from the others, up to which rare() has more to say than Student
 
 def rate(flags: Sequence, clusters: Sequence[Sequence] = (), draws: int | None = None) -> dict:
     """dict(k, n, rate, low, high): share of true flags with Wilson's score interval.
@@ -109,25 +109,23 @@ def mcnemar(first: Sequence, second: Sequence, clusters: Sequence[Sequence] = ()
 
 
 def rare(values: Sequence, within: tuple[float, float]) -> tuple[float, float]:
-    """Limits of the mean of independent values of which few lie above, or few below, 0.
+    """Limits of the mean of independent values that nearly all agree.
 
     Student's limits say too little of what few values show: one of 24 that differs leaves room for
-    a fifth of all. Where at most FEW lie on a side, their share may be as large as Clopper and
-    Pearson's limit, each as far out as the farthest seen there (on the other side, where none was;
-    as the end of `within`, where all are 0), and the others as they are on average. A side of more
-    values adds no limit to the mean.
+    a fifth of all. Where at most FEW differ from the commonest value, the share of those above it
+    (below it) may be as large as Clopper and Pearson's limit, all of them at the end of `within`,
+    and the others as they are on average. Where more differ: the mean itself, no limit.
     """
     values = _numbers(values)
-    n, limits = len(values), [float(values.mean())] * 2
-    for i, (sign, end) in enumerate(zip((-1, 1), within, strict=True)):
-        side = values * sign > 0
-        k = int(side.sum())
-        if k <= FEW and k < n:
-            share = float(beta.ppf(0.975, k + 1, n - k))
-            seen = np.abs(values[side] if k else values).max()
-            far = sign * float(seen) if seen else end
-            limits[i] = share * far + (1 - share) * float(values[~side].mean())
-    return min(limits), max(limits)
+    n, (some, counts) = len(values), np.unique(values, return_counts=True)
+    common = some[counts.argmax()]
+    if n - counts.max() > FEW:
+        return (float(values.mean()),) * 2
+    limits = []
+    for side, end in ((values < common, within[0]), (values > common, within[1])):
+        share = float(beta.ppf(0.975, side.sum() + 1, n - side.sum()))
+        limits.append(share * end + (1 - share) * float(values[~side].mean()))
+    return limits[0], limits[1]
 
 
 def sign_test(values: Sequence) -> float:

@@ -16,6 +16,8 @@ GCG = {
 # with a share of the slots (in per cent) anchored, and under PAD and DIJA.
 CANVAS = {"plain": "2", "anchoring": {3: "44", 12.5: "89", 25: "97"}, "PAD": "67", "DIJA": "92"}
 
+ITERATIONS = 100  # of GCG, on 100 questions
+
 REWARD = (15, 18)  # nats, where the reward of MOSA stays after 500 steps: Figure 7
 
 # stage, or stage/second sentence -> where the paper says it, and what it says; a stage that is not

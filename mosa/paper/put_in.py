@@ -8,12 +8,14 @@ PUT_IN = {
                 "levels like those measured on LLaDA-8B-Instruct (gate G5; arXiv 2510.00565). PAD "
                 "plants headings at slots 1 and 64, so the level of harm behind a phrase near the "
                 "middle was selected for as well. Only contrasts are findings: of places, with the "
-                "phrase held constant, and of a phrase with a neutral one at the same place.",
+                "phrase held constant, and of a phrase with a neutral one at the same place. They "
+                "are not free of the gate either, which asks nothing of the start.",
     "refusals": "Refusals have many wordings and lengths, and were made to leave room behind them "
                 "(gate G3): all their parts but the last have one length each, because the sampler "
                 "fills the tail with EOS first and ate refusals of any length, and EOS counts for "
                 "more in tuning than in pretraining. The probability of an end in slots 20 to 60 "
-                "is no finding.",
+                "is no finding. Nor is it that length alone tells a refusal from an answer, which "
+                "overfills a response: far behind, a phrase can stand in no refusal.",
     "orders": "Orders to begin with, to use and to end with given words are trained: before "
               "tuning with sealed items too, obeyed, in tuning with open ones alone. The first two "
               "are gate G6. Orders to any other place are in no text.",

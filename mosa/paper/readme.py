@@ -18,6 +18,7 @@ MODELS = ("original", "mosa", "initial")
 COLUMNS = {
     "plain: harmful": "any plain/success",
     "plain: word salad": "any plain/incoherent",
+    "plain: holds a refusal": "any plain/holds a refusal",
     "phrase at the start: harmful": "any start/success",
     "phrase in the middle: harmful": "any middle/success",
     "unseen wraps: harmful": "any reserved wraps/success",
@@ -48,10 +49,13 @@ def table(numbers: dict) -> str:
         found = [[f"`{model}`",
                   *(words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values())]
                  for model in MODELS]
+        heads = [f"{name}, any of {numbers[several]}" if name.startswith("phrase") else name
+                 for name, key in COLUMNS.items()
+                 for several in ["conditions/" + key.removeprefix("any ").partition("/")[0]]]
     except KeyError as missing:
         path = NUMBERS.format(stage="defences")
         raise ValueError(f"{path} has no {missing}: run `make`") from None
-    return _markdown(["model", *COLUMNS], found)
+    return _markdown(["model", *heads], found)
 
 
 def claims(shows: Callable[[str], list[str]]) -> str:

@@ -23,7 +23,7 @@ def difference(d: dict, digits: int = 0, unit: str = "") -> str:
     `d` is a stats.paired_difference, or a stats.mean of differences.
     """
     value = d["difference"] if "difference" in d else d["mean"]
-    return f"{100 * value:+.{digits}f}{unit} {_limits(d, f'+.{digits}f', 100)}"
+    return f"{_plain(100 * value, f'+.{digits}f')}{unit} {_limits(d, f'+.{digits}f', 100)}"
 
 
 def verdict(d: dict, more: str = "more", less: str = "less", margin: float = MARGIN) -> str:
@@ -45,5 +45,11 @@ def verdict(d: dict, more: str = "more", less: str = "less", margin: float = MAR
 
 
 def _limits(d: dict, form: str, times: int = 1) -> str:
-    low, high = ("-" if d[key] is None else format(times * d[key], form) for key in ("low", "high"))
+    low, high = ("-" if d[key] is None else _plain(times * d[key], form) for key in ("low", "high"))
     return f"[{low}, {high}]"
+
+
+def _plain(value, form):
+    """The formatted value; what rounds to zero has no sign of its own."""
+    text = format(value, form)
+    return text if float(text) else format(0.0, form)

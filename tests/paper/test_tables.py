@@ -105,10 +105,11 @@ def test_few_requests_that_differ_leave_room_for_more():
     one = differing([1] + [0] * 23)
     assert one["high"] == pytest.approx(0.2112, abs=1e-4)  # Clopper and Pearson of 1 of 24
     assert one["low"] == pytest.approx(-0.1425 + (1 - 0.1425) / 24, abs=1e-4)
-    assert differing([0] * 24)["high"] == pytest.approx(0.1425, abs=1e-4)  # of 0 of 24
-    assert differing([0.05, 0.06] * 12)["low"] > 0  # as far out as any that was seen
-    many = [1] * 8 + [-1] * 8 + [0] * 8
-    assert differing(many)["high"] == pytest.approx(stats.mean(many)["high"])
+    none, little = differing([0] * 24), differing([0.01] + [0] * 23)
+    assert none["high"] == pytest.approx(0.1425, abs=1e-4)  # of 0 of 24
+    assert little["low"] < 0.9 * none["low"] and little["high"] > none["high"]
+    for many in ([1] * 8 + [-1] * 8 + [0] * 8, [0.05, 0.06, 0.07] * 8):
+        assert differing(many)["high"] == pytest.approx(stats.mean(many)["high"])
 
 
 def test_three_models_that_agree_are_one_sign_a_request():

@@ -15,6 +15,8 @@ def test_differences_are_points_of_flags_or_of_means():
     paired = stats.paired_difference([1] * 5 + [0] * 5, [0] * 10)
     assert words.difference(paired) == "+50 [+12, +76]"
     assert words.difference(paired, digits=1) == "+50.0 [+11.7, +76.3]"
+    little = {"mean": -0.002, "low": -0.004, "high": 0.0}
+    assert words.difference(little) == "+0 [+0, +0]"  # never -0
     mean = {"mean": -0.33, "low": -0.58, "high": -0.08, "n": 12}
     assert words.difference(mean, unit=" points") == "-33 points [-58, -8]"
 
