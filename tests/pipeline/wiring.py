@@ -135,6 +135,10 @@ def _reads(tree: ast.Module, names: dict[str, Any], stage: str
                 models = first.elts if isinstance(first, ast.List) else [first]
                 deps |= {f"results/{p}/models/{_text(model, names)}" for model in models}
 
+    for node in nodes:  # params.lists()["searches"]
+        if (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Call)
+                and dotted(node.value.func)[-1] == "lists"):
+            params.add(_text(node.slice, names))
     if "cfg" in used:
         params.add(".".join(here.split("/")[:2]))
     if {"rows", "json", "path"} & used.keys():
