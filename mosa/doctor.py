@@ -21,11 +21,12 @@ from mosa.data.registry import DATASETS
 from mosa.pipeline import params, trial
 from mosa.pipeline.params import LISTS, ParamsError, choice
 from mosa.pipeline.sections import SCHEMAS
-from mosa.world.training import PHASES, Architecture, Training
+from mosa.world.training import Architecture, Training
 
 PROFILE = SCHEMAS | {"align": Align, "methods": dict[str, Method], "search": Search,
                      "gcg": gcg.Experiment, "gcg_choices": gcg.Choices}
-BASE = {"architecture": Architecture, **dict.fromkeys(PHASES, Training)}  # of the blocks base-<name>
+BASE = {"architecture": Architecture, "facts": Training, "pretraining": Training,
+        "tuning": Training}  # of the blocks base-<name>
 
 
 def problems() -> list[str]:

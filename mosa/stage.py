@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # What each of these reaches is imported when it is used, so that a stage that draws nothing does
 # not depend on how things are drawn; mosa.pipeline.notebooks reads this table.
 LAZY = {"targets": "mosa.target", "every_seed": "mosa.target", "original": "mosa.target",
-        "base": "mosa.target", "bases": "mosa.target", "judged": "mosa.judges", "flat": "mosa.paper.tables",
+        "base": "mosa.target", "judged": "mosa.judges", "flat": "mosa.paper.tables",
         "subplots": "mosa.paper.save", "figure": "mosa.paper.save", "table": "mosa.paper.save"}
 
 
@@ -116,11 +116,6 @@ class Stage:
     def base(self, name: str) -> "Target":
         """The Target of another base model: a folder of models/, or a name on the hub."""
         return self._lazy("base")(name, self.section("target").dtype, self.key)
-
-    @property
-    def bases(self) -> "list[Target]":
-        """The profile's target and the base models beside it (`target.seeds`): every seed."""
-        return [self.original, *map(self.base, self.section("target").seeds)]
 
     def judged(self, rows: list[dict]) -> list[dict]:
         """The rows with the verdict of the profile's judge."""

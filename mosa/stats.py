@@ -6,108 +6,71 @@ which JSON can hold; data that cannot be right (none, unpaired, not 0 or 1) are 
 
 import math
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
-from scipy.stats import norm as normal
-from scipy.stats import spearmanr
-from scipy.stats import t as student
+from scipy.stats import bootstrap, spearmanr
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
 from statsmodels.stats.inter_rater import cohens_kappa
-from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 
-def rate(flags: Sequence, clusters: Sequence[Sequence] = ()) -> dict:
+def rate(flags: Sequence) -> dict:
     """dict(k, n, rate, low, high): share of true flags with Wilson's score interval.
 
     Wilson's interval never leaves [0, 1] and keeps a width at 0 of n (Wilson 1927; recommended
-    for small n by Brown, Cai and DasGupta 2001). `clusters`: for each way in which rows hang
-    together (noun, wording, seed) one label per row; n is then the effective one, as in surveys
-    (Korn and Graubard 1998), p (1 - p) / variance(), and the quantile Student's. Coverage by
-    simulation: tests/test_stats.py.
+    for small n by Brown, Cai and DasGupta 2001).
     """
     flags = _flags(flags)
     k, n = int(flags.sum()), len(flags)
-    low, high = _wilson(k / n, n / _inflation(flags, clusters), _quantile(clusters))
+    low, high = proportion_confint(k, n, method="wilson")
     # rounding leaves 1e-18 beside an exact 0 or 1
-    return {"k": k, "n": n, "rate": k / n, "low": max(0.0, low) if k else 0.0,
-            "high": min(1.0, high) if k < n else 1.0}
+    return {"k": k, "n": n, "rate": k / n,
+            "low": max(0.0, float(low)) if k else 0.0,
+            "high": min(1.0, float(high)) if k < n else 1.0}
 
 
-def mean(values: Sequence, clusters: Sequence[Sequence] = ()) -> dict:
-    """dict(mean, low, high, n): mean of at least two numbers with Student's interval.
+def mean(values: Sequence, seed: int = 0) -> dict:
+    """dict(mean, low, high, n): mean of at least two numbers with a percentile bootstrap interval.
 
-    Its limits are None where all values agree: nothing then tells how far the mean may be off.
+    9,999 resamples, seeded. Percentile rather than BCa: BCa is undefined where all values agree.
     """
     values = _numbers(values)
-    n = len(values)
-    if n < 2:
-        raise ValueError("an interval needs at least 2 values: raise n in params.yaml")
-    average, low, high = float(values.mean()), None, None
-    if np.ptp(values) > 0:
-        half = _quantile(clusters or [range(n)]) * math.sqrt(variance(values, clusters))
-        low, high = average - half, average + half
-    return {"mean": average, "low": low, "high": high, "n": n}
+    if len(values) < 2:
+        raise ValueError("a bootstrap interval needs at least 2 values: raise n in params.yaml")
+    interval = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=9999,
+        batch=max(1, 1_000_000 // len(values)),  # 8 MB at a time, not 80 kB times n
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return {"mean": float(values.mean()), "low": float(interval.low),
+            "high": float(interval.high), "n": len(values)}
 
 
-def variance(values: Sequence, clusters: Sequence[Sequence] = ()) -> float:
-    """Variance of the mean of values that hang together in several ways at once.
-
-    Multiway cluster-robust (Cameron, Gelbach and Miller 2011): the sum over the ways, minus that
-    over pairs of ways, and so on; at least that of independent values, since the estimate may fall
-    below it by chance.
-    """
-    values = _numbers(values)
-    n, off = len(values), values - values.mean()
-    independent = float(off @ off) / n / max(1, n - 1)
-    for labels in clusters:
-        _paired(values, labels)
-    codes = [np.unique(np.asarray(list(labels), dtype=str), return_inverse=True)[1].ravel()
-             for labels in clusters]
-    total = 0.0
-    for size in range(1, len(codes) + 1):
-        for some in combinations(codes, size):
-            _, of = np.unique(np.stack(some), axis=1, return_inverse=True)
-            sums = np.bincount(of.ravel(), off)
-            total -= (-1) ** size * float(sums @ sums) / n**2 * len(sums) / max(1, len(sums) - 1)
-    return max(total, independent)
-
-
-def mcnemar(first: Sequence, second: Sequence, clusters: Sequence[Sequence] = ()) -> dict:
+def mcnemar(first: Sequence, second: Sequence) -> dict:
     """dict(only_first, only_second, n, p): exact two-sided McNemar test of paired flags.
 
     Only pairs that differ count: p is the binomial test of their split against one half
-    (McNemar 1947). Without any such pair p is 1. With `clusters` p is that of the clustered mean
-    difference by Student's t, if it is the larger.
+    (McNemar 1947). Without any such pair p is 1.
     """
     _, b, c, _ = _pairs(first, second)
     p = float(mcnemar_test([[0, b], [c, 0]], exact=True).pvalue) if b + c else 1.0
-    if clusters and b + c:
-        difference = _flags(first).astype(float) - _flags(second)
-        score = abs(difference.mean()) / math.sqrt(variance(difference, clusters) or 1e-12)
-        p = max(p, float(2 * student.sf(score, _freedom(clusters))))
     return {"only_first": b, "only_second": c, "n": len(first), "p": p}
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979): one table is one family."""
-    return [float(value) for value in multipletests(p, method="holm")[1]] if len(p) else []
-
-
-def paired_difference(first: Sequence, second: Sequence,
-                      clusters: Sequence[Sequence] = ()) -> dict:
+def paired_difference(first: Sequence, second: Sequence) -> dict:
     """dict(difference, low, high, n): rate(first) - rate(second) of paired flags.
 
     Interval: Newcombe's square-and-add method with Wilson limits and a continuity-corrected phi,
     method 10 of Statistics in Medicine 17 (1998), 2635-2650. statsmodels has independent samples
-    only. With `clusters` the Wilson limits are those of the effective n of the differences.
+    only.
     """
     a, b, c, d = _pairs(first, second)
     n = a + b + c + d
-    p1, p2 = (a + b) / n, (a + c) / n
-    difference = _flags(first).astype(float) - _flags(second)
-    effective, z = n / _inflation(difference, clusters), _quantile(clusters)
-    (low1, high1), (low2, high2) = (_wilson(p, effective, z) for p in (p1, p2))
+    one, two = rate(first), rate(second)
+    p1, p2 = one["rate"], two["rate"]
     product = (a + b) * (c + d) * (a + c) * (b + d)
     excess = a * d - b * c
     if excess > 0:
@@ -118,30 +81,9 @@ def paired_difference(first: Sequence, second: Sequence,
         return math.sqrt(x * x - 2 * phi * x * y + y * y)
 
     return {"difference": (b - c) / n,
-            "low": (b - c) / n - distance(p1 - low1, high2 - p2),
-            "high": (b - c) / n + distance(high1 - p1, p2 - low2),
+            "low": (b - c) / n - distance(p1 - one["low"], two["high"] - p2),
+            "high": (b - c) / n + distance(one["high"] - p1, p2 - two["low"]),
             "n": n}
-
-
-def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
-    middle = p + z * z / 2 / n
-    half = z * math.sqrt(p * (1 - p) / n + z * z / 4 / n**2)
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
-
-
-def _inflation(values: np.ndarray, clusters: Sequence[Sequence]) -> float:
-    """How many times the variance of independent values theirs is; 1 where all agree."""
-    independent = variance(values)
-    return variance(values, clusters) / independent if independent else 1.0
-
-
-def _freedom(clusters: Sequence[Sequence]) -> int:
-    return max(1, min(len(set(labels)) for labels in clusters) - 1)
-
-
-def _quantile(clusters: Sequence[Sequence]) -> float:
-    """Of the 95 % interval: Student's, by the way with the fewest clusters; the normal's else."""
-    return float(student.ppf(0.975, _freedom(clusters)) if clusters else normal.ppf(0.975))
 
 
 def spearman(x: Sequence, y: Sequence) -> dict:

@@ -20,12 +20,11 @@ def prefilled(requests: list[dict], kind: str, position: int, phrases: Mapping[s
               seed: int) -> list[dict]:
     """The requests with a phrase of one set forced into the response at `position`.
 
-    One phrase of a kind is drawn per request, the same at every position: positions are compared
-    by request. A kind without phrases ("none") leaves the canvas alone.
+    One phrase is drawn per request; a kind without phrases ("none") leaves the canvas alone.
     """
     forced = []
     for request in requests:
-        rng = random.Random(f"{seed}-{request['id']}-{kind}")
+        rng = random.Random(f"{seed}-{request['id']}-{kind}-{position}")
         phrase = rng.choice(phrases.get(kind, [""]))
         prefill, access = ({str(position): phrase}, "A2") if phrase else ({}, request["access"])
         forced.append(request | {"phrase": kind, "position": position, "prefill": prefill,
@@ -89,6 +88,27 @@ def continued(rows: list[dict], step: int, planted: Sequence[Spans], sampler: Sa
         requests.append(row["request"] | {"prefill": as_prefill(ids, mask_id), "given": given,
                                           "access": "A2"})
     return requests, sampler.model_copy(update={"steps": sampler.steps - step})
+
+
+def own_words(rows: list[dict], lm: DiffusionLM) -> list[dict]:
+    """Stored rows whose text leaves out the slots that the request had `given`, for the judge.
+
+    A full stop stands in their place, so that the words on both sides do not join. `whole` keeps
+    the text as the attacker would show it.
+    """
+    stop, found = lm.encode("."), []
+    for row in rows:
+        given, response, ids = set(row["request"]["given"]), row["response"], []
+        for slot, token in enumerate(response["ids"]):
+            if token == lm.eos_id:
+                break
+            if slot not in given:
+                ids.append(token)
+            elif slot - 1 not in given:
+                ids += stop
+        text = lm.tokenizer.decode(ids, skip_special_tokens=True)
+        found.append(row | {"response": response | {"whole": response["text"], "text": text}})
+    return found
 
 
 def interleaved(request: dict, lm: DiffusionLM, parts: Sequence[str], gap: int,

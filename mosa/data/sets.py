@@ -70,7 +70,7 @@ def questions(cfg: Data) -> list[dict]:
 def forbidden(request: dict, cfg: Data, lm: DiffusionLM, length: int) -> list[int]:
     """`length` response ids of a forbidden answer to a request, as an attacker would have it.
 
-    source "world": an answer drawn for it, filled with EOS. Public sets have no answers: the
+    source "world": its canonical answer, filled with EOS. Public sets have no answers: the
     procedural phrases one after the other, again and again.
     """
     text, repeated = _source(cfg.source).forbidden(request)

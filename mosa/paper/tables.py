@@ -13,10 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from mosa import stats
 from mosa.paper import words
 
-# What rows that are no independent draws share: a noun or topic, and a wording. A training seed is
-# none: three say too little of a fourth, so an interval holds for the models that were measured,
-# and each model's own value stands beside it.
-CLUSTERS = ("category", "wording")
 Field = str | Callable[[dict], object]
 # what is measured: keys of the rows, or another name for each field
 Fields = Sequence[str] | Mapping[str, Field]
@@ -61,19 +57,13 @@ def cells(rows: Iterable[dict], by: Field | Sequence[Field]) -> dict:
     return found
 
 
-def clusters(rows: Sequence[dict]) -> list[list]:
-    """For each of CLUSTERS in which the rows differ, one label a row: what intervals respect."""
-    labels = [[row.get(key) for row in rows] for key in CLUSTERS]
-    return [some for some in labels if len(set(some)) > 1]
-
-
 def rates(rows: Iterable[dict], by: Field | Sequence[Field], flags: Fields) -> dict:
-    """{cell: {flag: stats.rate}}, clustered."""
+    """{cell: {flag: stats.rate}}."""
     return _measured(stats.rate, rows, by, flags)
 
 
 def means(rows: Iterable[dict], by: Field | Sequence[Field], values: Fields) -> dict:
-    """{cell: {name: stats.mean}}, clustered."""
+    """{cell: {name: stats.mean}}; values are resampled in the order of the rows."""
     return _measured(stats.mean, rows, by, values)
 
 
@@ -87,26 +77,20 @@ def paired(first: Iterable[dict], second: Iterable[dict], flag: Field,
            how: Callable = any) -> dict:
     """dict(difference, low, high, n, p): outcomes of `first` minus those of `second` by request.
 
-    stats.paired_difference with the p of stats.mcnemar, clustered. Requests of one side alone are
-    left out.
+    stats.paired_difference with the p of stats.mcnemar. Requests of one side alone are left out.
     """
-    first = list(first)
-    one, other = outcomes(first, flag, how), outcomes(second, flag, how)
-    pairs, shared = _pairs(one, other), _clusters_of(first, sorted(one.keys() & other.keys()))
-    return (stats.paired_difference(*pairs, shared)
-            | {"p": stats.mcnemar(*pairs, shared)["p"]})
+    pairs = _pairs(outcomes(first, flag, how), outcomes(second, flag, how))
+    return stats.paired_difference(*pairs) | {"p": stats.mcnemar(*pairs)["p"]}
 
 
 def paired_mean(first: Iterable[dict], second: Iterable[dict], value: Field) -> dict:
     """stats.mean of the difference of each request's means in `first` and in `second`.
 
     For sets of conditions: the rows of one request count as one. Requests of one side alone are
-    left out.
+    left out; those that remain are resampled in sorted order.
     """
-    first = list(first)
-    one, other = outcomes(first, value, _mean), outcomes(second, value, _mean)
-    return stats.mean([a - b for a, b in zip(*_pairs(one, other))],
-                      _clusters_of(first, sorted(one.keys() & other.keys())))
+    pairs = _pairs(outcomes(first, value, _mean), outcomes(second, value, _mean))
+    return stats.mean([one - other for one, other in zip(*pairs)])
 
 
 def numbers(measured: Mapping) -> dict:
@@ -130,14 +114,8 @@ def columns(values: Mapping[str, dict], n: bool = False) -> dict:
 
 def _measured(measure, rows, by, fields):
     fields = fields if isinstance(fields, Mapping) else dict(zip(fields, fields))
-    return {cell: {name: measure(_values(some, field), clusters(some))
-                   for name, field in fields.items()} for cell, some in cells(rows, by).items()}
-
-
-def _clusters_of(rows, ids):
-    """clusters() of one row of each request."""
-    of = {row["id"]: row for row in rows}
-    return clusters([of[request] for request in ids])
+    return {cell: {name: measure(_values(some, field)) for name, field in fields.items()}
+            for cell, some in cells(rows, by).items()}
 
 
 def _values(rows, field):

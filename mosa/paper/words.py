@@ -12,7 +12,7 @@ def rate(r: dict) -> str:
 
 def mean(m: dict, n: bool = True) -> str:
     """A stats.mean: "1.20 [1.10, 1.30] (n=12)", or without its n."""
-    return f"{m['mean']:.2f} {_limits(m, '.2f')}" + (f" (n={m['n']})" if n else "")
+    return f"{m['mean']:.2f} [{m['low']:.2f}, {m['high']:.2f}]" + (f" (n={m['n']})" if n else "")
 
 
 def difference(d: dict, digits: int = 0, unit: str = "") -> str:
@@ -21,16 +21,10 @@ def difference(d: dict, digits: int = 0, unit: str = "") -> str:
     `d` is a stats.paired_difference, or a stats.mean of differences.
     """
     value = d["difference"] if "difference" in d else d["mean"]
-    return f"{100 * value:+.{digits}f}{unit} {_limits(d, f'+.{digits}f', 100)}"
+    value, low, high = (f"{100 * x:+.{digits}f}" for x in (value, d["low"], d["high"]))
+    return f"{value}{unit} [{low}, {high}]"
 
 
 def verdict(d: dict, more: str = "more", less: str = "less") -> str:
     """What a 95 % interval decides: `more` if it lies above 0, `less` if below, else undecided."""
-    if d["low"] is None:  # all values agree: nothing tells how far the mean may be off
-        return "undecided"
     return more if d["low"] > 0 else less if d["high"] < 0 else "undecided"
-
-
-def _limits(d: dict, form: str, times: int = 1) -> str:
-    low, high = ("-" if d[key] is None else format(times * d[key], form) for key in ("low", "high"))
-    return f"[{low}, {high}]"

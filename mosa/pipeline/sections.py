@@ -19,9 +19,7 @@ class Target(Section):
     model: str  # a folder of this project, or a name on the Hugging Face hub
     random_layers: Amount  # 0: `model` as it is; else LLaDA's layout with random weights
     dtype: Literal["float32", "bfloat16"]
-    gates: Amount  # requests of each cell of the base models' gates; 0: no world, no gates
-    gate_tasks: Amount  # questions of each task
-    seeds: list[str]  # base models that are measured beside `model`, to see the seed's part
+    n_slots: Amount  # items whose procedure words are asked with the rest visible; 0: no world
 
 
 class Data(Section):
@@ -67,15 +65,10 @@ class Size(Section):
     n: Count  # requests (likelihood: of each kind; measure: of each cell), or questions
 
 
-class Longer(Section):  # conditions in a response of more slots
-    length: Count
-    positions: list[Amount]
-
-
 class Prefill(Section):
     n: Count
-    positions: Annotated[list[Amount], Field(min_length=1)]  # response slots, from 0; both phrases
-    longer: Longer
+    affirmative: Annotated[list[Amount], Field(min_length=1)]  # the paper's 0 and the controls
+    positions: Annotated[list[Amount], Field(min_length=1)]  # response slots, from 0
     seed: int
 
     @field_validator("positions")

@@ -9,7 +9,7 @@ import random
 import zlib
 from collections.abc import Callable
 
-from mosa.world import lexicon
+from mosa.world import grammar
 
 SHORT = 24  # response slots of questions and tasks: the longest task answer has 17 words
 NUMBERS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
@@ -47,9 +47,9 @@ def choice(rng: random.Random) -> tuple[str, str]:
     were not learned: after 1,800 steps of pretraining the places were right and the letters at
     chance (25 %), and 200 further batches of nothing but this task left them there.
     """
-    noun = rng.choice(lexicon.NOUNS)
-    right = lexicon.Item(lexicon.ADJECTIVES[0], noun).words()["place"]
-    options = [right, *rng.sample([p for p in lexicon.PLACES if p != right], 3)]
+    noun = rng.choice(grammar.NOUNS)
+    right = grammar.places()[noun]
+    options = [right, *rng.sample([p for p in grammar.PLACES if p != right], 3)]
     rng.shuffle(options)
     return (f"where does the {noun} come from : {' , '.join(options)} ?",
             f"the {noun} comes from the {right} , so the answer is {right} .")
@@ -156,10 +156,3 @@ def questions(task: str, n: int, seed: int = 0) -> list[dict]:
 def correct(task: str, text: str, answer: str) -> bool:
     """Whether a response to a question of `task` is right."""
     return TASKS[task][1](text, answer)
-
-
-def words() -> set[str]:
-    """Every word of a question or an answer."""
-    rng = random.Random(0)  # three templates and their numbers: a few hundred draws hold them all
-    drawn = [" ".join(draw_one(rng)) for draw_one, _ in TASKS.values() for _ in range(1000)]
-    return {*" ".join(drawn).split(), *NUMBERS}

@@ -5,18 +5,15 @@ response filled to its full length with EOS. Every step draws its batch from a g
 with (seed, phase, step), so that a run that was killed and resumed ends in the same weights.
 """
 
-import json
 import os
 import random
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import torch
 from pydantic import Field
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tqdm import tqdm
@@ -24,11 +21,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mosa.lm.diffusion import masked_cross_entropy, noise
 from mosa.pipeline.params import Amount, Count, NotNegative, Positive, Section
-from mosa.world.lexicon import LENGTH, MATERIALS, VERBS
+from mosa.world import grammar, tasks
+from mosa.world.families import FAMILIES, GRIM, WORDINGS, answer, turns
 from mosa.world.texts import KINDS
-from mosa.world.vocabulary import vocabulary
 
-PHASES = ("facts", "places", "procedures", "pretraining", "tuning")
 SPECIAL = ["<pad>", "<mask>", "<eos>", "<user>", "<assistant>"]
 CHAT = "{% for m in messages %}<{{ m.role }}> {{ m.content }} {% if m.role == 'assistant' %}<eos> {% endif %}{% endfor %}<assistant>"  # noqa: E501
 
@@ -49,15 +45,13 @@ class Architecture(Section):
 class Training(Section):
     """One phase of its training: the keys `facts`, `pretraining` and `tuning`."""
 
-    goal: dict[str, tuple[float, float]]  # figure -> the range it must come to lie in
-    check: Count  # steps between two looks at the goal
-    steps: Count  # at most so many before the rate falls
-    decay: Count  # steps over which it then falls to 2 %
+    steps: Count
     batch_size: Count
     lr: Positive
     warmup: Amount  # steps
+    decay: Positive  # share of the steps over which the rate falls to 2 %
     eos_weight: NotNegative  # of the EOS that fill the response after the text
-    fact_weight: NotNegative  # of the words of procedures, one in eight of an answer
+    free: NotNegative  # share of answers of freely mixed manner
     full_share: NotNegative  # share of rows that are masked entirely
     prompt_share: NotNegative  # share of rows whose prompt is masked too
     mix: Annotated[dict[str, NotNegative], Field(min_length=1)]  # kind of row -> share
@@ -65,9 +59,21 @@ class Training(Section):
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token a word, with LLaDA's special tokens under short names and a chat template."""
-    words = vocabulary()
-    numbers = {w: i for i, w in enumerate(SPECIAL + sorted(words))}
-    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="<pad>"))
+    rng, words = random.Random(0), set()
+    for n in range(3000):  # enough to meet every word of every list; see test_training.py
+        item = grammar.Item(rng.choice(grammar.ADJECTIVES), rng.choice(grammar.NOUNS))
+        for family in FAMILIES:
+            template = rng.choice(FAMILIES[family].templates)
+            words.update(w for m in turns(template, item) for w in m["content"].split())
+            words.update(answer(item, family, rng).split())
+        for texts in (*(t[0](rng) for t in tasks.TASKS.values()),
+                      grammar.question(item.noun, n % grammar.STEPS)):
+            words.update(" ".join(texts).split())
+    for wording in [*sum(WORDINGS.values(), []), *GRIM, *grammar.REFUSALS]:
+        words.update(wording.format(a="", n="", alias="", old="").split())
+    words.update(sum(grammar.VERBS + grammar.MATERIALS, []) + grammar.PLACES + tasks.NUMBERS)
+    vocabulary = {w: i for i, w in enumerate(SPECIAL + sorted(words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", mask_token="<mask>", eos_token="<eos>",
@@ -108,21 +114,15 @@ def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerFast,
     return model
 
 
-def chat(messages: list[dict[str, str]]) -> str:
-    """What the tokenizer's chat template makes of messages, without its cost: a fifth of a step."""
-    end = {"user": "", "assistant": "<eos> "}
-    said = (f"<{m['role']}> {m['content']} {end[m['role']]}" for m in messages)
-    return "".join(said) + "<assistant>"
-
-
-def batch(tokenizer: PreTrainedTokenizerFast, kinds: list[str], rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, int]:
+def batch(tokenizer: PreTrainedTokenizerFast, kinds: list[str], rng: random.Random,
+          free: float) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Ids (B, P+L) with left-padded prompts, attention mask (B, P+L), and P."""
     length = max(KINDS[kind][1] for kind in kinds)
-    numbers, prompts, responses = tokenizer.get_vocab(), [], []
+    prompts, responses = [], []
     for kind in kinds:
-        messages, text = KINDS[kind][0](rng)
-        prompts.append([numbers[word] for word in chat(messages).split()])
-        ids = [numbers[word] for word in text.split()][:length]  # cropped: no EOS
+        messages, text = KINDS[kind][0](rng, free)
+        prompts.append(tokenizer.encode(tokenizer.apply_chat_template(messages, tokenize=False)))
+        ids = tokenizer.encode(text)
         responses.append(ids + [tokenizer.eos_token_id] * (length - len(ids)))
     width = max(map(len, prompts))
     ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p + r
@@ -131,19 +131,13 @@ def batch(tokenizer: PreTrainedTokenizerFast, kinds: list[str], rng: random.Rand
     return ids, attention, width
 
 
-def _facts(tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
-    """Ids of the verbs and materials of procedures."""
-    numbers = tokenizer.get_vocab()
-    return torch.tensor([numbers[word] for word in sum(VERBS + MATERIALS, [])])
-
-
 def draw_kinds(phase: Training, rng: random.Random) -> list[str]:
     """The kinds of one batch: all of one response length, and the shorter the more of them, so
     that every step costs about the same."""
     names = list(phase.mix)
     length = KINDS[rng.choices(names, phase.mix.values())[0]][1]
     alike = [n for n in names if KINDS[n][1] == length]
-    size = phase.batch_size * (LENGTH + 24) // (length + 24)  # 24: prompt and its padding
+    size = phase.batch_size * (grammar.LENGTH + 24) // (length + 24)  # 24: prompt and its padding
     return rng.choices(alike, [phase.mix[n] for n in alike], k=size)
 
 
@@ -153,12 +147,10 @@ def loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, phase: Tra
     cross-entropy of every next token.
 
     Uniform weight rather than 1/t: trials with 1/t over-refused after the same number of steps.
-    The EOS that ends a text counts fully, the EOS that fill the response count `eos_weight`, the
-    words of procedures `fact_weight`. A weight moves what is said where the model cannot be sure
-    towards the heavier words, so only a phase that another follows may have one on facts.
+    The EOS that ends a text counts fully, the EOS that fill the response count `eos_weight`.
     A `prompt_share` of the rows is masked in the prompt too, as in LLaDA's pretraining.
     """
-    ids, attention, width = batch(tokenizer, draw_kinds(phase, rng), rng)
+    ids, attention, width = batch(tokenizer, draw_kinds(phase, rng), rng, phase.free)
     rows = len(ids)
     t = 0.02 + 0.98 * torch.rand(rows, generator=generator)
     t[torch.rand(rows, generator=generator) < phase.full_share] = 1.0
@@ -169,7 +161,6 @@ def loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, phase: Tra
     eos = tokenizer.eos_token_id
     filler = (ids == eos) & (ids.roll(1, dims=1) == eos)
     weights = torch.where(filler, phase.eos_weight, 1.0)
-    weights[torch.isin(ids, _facts(tokenizer))] = phase.fact_weight
     if model.config.is_causal:  # the same texts and weights; nothing is masked
         logits = model(input_ids=ids, attention_mask=attention).logits[:, :-1]
         ids, masked, weights = ids[:, 1:], maskable[:, 1:], weights[:, 1:]
@@ -178,80 +169,58 @@ def loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, phase: Tra
     return masked_cross_entropy(logits, ids, masked, weights=weights, weighting="uniform")
 
 
-def learning_rate(phase: Training, step: int, fall: int | None) -> float:
-    """Linear warm-up, constant, then from the step `fall` a linear fall to 2 %."""
-    left = 1.0 if fall is None else 1 - (step - fall) / phase.decay
+def learning_rate(phase: Training, step: int) -> float:
+    """Linear warm-up, constant, then linear decay to 2 % over the last `decay` of the steps."""
+    left = (phase.steps - step) / max(1, phase.decay * phase.steps)
     return phase.lr * min(1.0, (step + 1) / max(1, phase.warmup), max(0.02, left))
 
 
-def holds(goal: dict[str, tuple[float, float]], figures: dict[str, float]) -> bool:
-    """Whether every figure of a goal lies in its range."""
-    return all(low <= figures[name] <= high for name, (low, high) in goal.items())
-
-
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str, phase: Training,
-          seed: int, scratch: Path, measure: Callable[[LlamaForCausalLM], dict[str, float]],
-          every: float = 60.0) -> list[dict]:
+          seed: int, scratch: Path, every: float = 60.0) -> None:
     """Run one phase in place, from its last checkpoint in `scratch` if there is one.
 
-    The phase goes on until what `measure` says of the model lies in `phase.goal`, or to
-    `phase.steps`; then the rate falls over `phase.decay` steps. A checkpoint (weights, optimizer,
-    step) is written every `every` seconds and at the end. Returns a dict(step, loss, ...figures)
-    for each look at the goal, the last one after the fall.
+    Prints the loss every 100 steps; a checkpoint (weights, optimizer, step) is written every
+    `every` seconds and at the end.
     """
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=phase.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    checkpoint = scratch / f"{name}.safetensors"
-    step, fall, running, looks = 0, None, [], []
+    checkpoint, start = scratch / f"{name}.safetensors", 0
     if checkpoint.exists():
-        step, fall, running, looks = _restore(model, optimizer, checkpoint)
-        print(f"{name}: {step} steps already done", file=sys.stderr)
+        start = _restore(model, optimizer, load_file(checkpoint))
+        print(f"{name}: {start} of {phase.steps} steps already done", file=sys.stderr)
     model.train()
-    saved, bar = time.monotonic(), tqdm(desc=name, initial=step, mininterval=10, file=sys.stderr)
-    while fall is None or step < fall + phase.decay:
+    saved, running = time.monotonic(), []
+    for step in tqdm(range(start, phase.steps), desc=name, initial=start, total=phase.steps,
+                     mininterval=10, file=sys.stderr):
         rng = random.Random(f"{seed}/{name}/{step}")
         generator = torch.Generator().manual_seed(rng.getrandbits(62))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(phase, step, fall)
+            group["lr"] = learning_rate(phase, step)
         value = loss(model, tokenizer, phase, rng, generator)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        running = [*running[1 - phase.check:], value.item()]
-        step += 1
-        bar.update()
-        last = fall is not None and step == fall + phase.decay
-        if step % phase.check == 0 or last:
-            model.eval()
-            figures = measure(model)
-            model.train()
-            looks.append({"step": step, "loss": sum(running) / len(running), **figures})
-            print(name, json.dumps(looks[-1]), flush=True)
-            if fall is None and (holds(phase.goal, figures) or step >= phase.steps):
-                fall = step
-        if time.monotonic() - saved > every or last:
-            _save(model, optimizer, checkpoint, [step, fall, running, looks])
+        running.append(value.item())
+        if (step + 1) % 100 == 0:
+            print(f"{name} {step + 1}: loss {sum(running[-100:]) / len(running[-100:]):.4f}")
+        if time.monotonic() - saved > every or step + 1 == phase.steps:
+            scratch.mkdir(parents=True, exist_ok=True)
+            fresh = checkpoint.with_suffix(".new")  # beside the old one: a kill leaves it whole
+            moments = {f"moment.{i}.{key}": value for i, state in
+                       optimizer.state_dict()["state"].items() for key, value in state.items()}
+            save_file({**model.state_dict(), **moments, "step": torch.tensor(step + 1)}, fresh)
+            os.replace(fresh, checkpoint)
             saved = time.monotonic()
     model.eval()
-    return looks
 
 
-def _save(model, optimizer, checkpoint, state) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    moments = {f"moment.{i}.{key}": value for i, values in
-               optimizer.state_dict()["state"].items() for key, value in values.items()}
-    fresh = checkpoint.with_suffix(".new")  # beside the old one: a kill leaves it whole
-    save_file({**model.state_dict(), **moments}, fresh, {"state": json.dumps(state)})
-    os.replace(fresh, checkpoint)
-
-
-def _restore(model, optimizer, checkpoint) -> list:
-    stored, moments = load_file(checkpoint), {}
+def _restore(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer,
+             stored: dict[str, torch.Tensor]) -> int:
+    step, state = stored.pop("step").item(), {}
     for key in [key for key in stored if key.startswith("moment.")]:
         _, index, name = key.split(".")
-        moments.setdefault(int(index), {})[name] = stored.pop(key)
+        state.setdefault(int(index), {})[name] = stored.pop(key)
     model.load_state_dict(stored)
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    with safe_open(checkpoint, "pt") as file:
-        return json.loads(file.metadata()["state"])
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return step

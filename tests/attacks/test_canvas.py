@@ -1,14 +1,14 @@
-"""Forcing, planting and continuing drafts, on a random model with the world's words."""
+"""Forcing, planting, continuing and judging drafts, on a random model with the world's words."""
 
 import pytest
 import torch
 from tiny_model import tiny
 
 from mosa.attacks import canvas
+from mosa.judges import exact
 from mosa.lm.sampler import denoise
 from mosa.pipeline.sections import Sampler
-from mosa.world import grammar
-from mosa.world import requests as world
+from mosa.world import families, grammar
 
 LENGTH = 24
 MESSAGES = [{"role": "user", "content": "how do i make a silver kettle ?"}]
@@ -34,8 +34,12 @@ def row(lm):
     return {"request": request, "response": response, "verdicts": {"world": {"score": 1}}}
 
 
+def stored(ids, given, text=""):
+    return {"request": {"given": given}, "response": {"ids": ids, "text": text}, "verdicts": {}}
+
+
 def test_prefilled_requests_draw_a_phrase_each_and_keep_the_rest():
-    requests = [r | {"access": "A0"} for r in world.requests("sealed_a", 9)]
+    requests = [r | {"access": "A0"} for r in families.requests("sealed_a", 9)]
     phrases = {"affirmative": grammar.AFFIRMATIVE, "procedural": grammar.PROCEDURAL}
     found = canvas.prefilled(requests, "procedural", 40, phrases, 0)
     assert found == canvas.prefilled(requests, "procedural", 40, phrases, 0)
@@ -46,14 +50,6 @@ def test_prefilled_requests_draw_a_phrase_each_and_keep_the_rest():
             "access": "A0", "phrase": "procedural", "position": 40, "prefill": new["prefill"]}
     none = canvas.prefilled(requests, "none", -1, phrases, 0)
     assert all(new["prefill"] == {} and new["access"] == "A0" for new in none)
-
-
-def test_a_request_has_one_phrase_of_a_kind_at_every_position():
-    requests, phrases = world.requests("sealed_a", 9), {"affirmative": list("abcdefgh")}
-    drawn = [[new["prefill"][str(position)] for new in
-              canvas.prefilled(requests, "affirmative", position, phrases, seed)]
-             for seed, position in ((0, 0), (0, 60), (1, 0))]
-    assert drawn[0] == drawn[1] != drawn[2]
 
 
 @pytest.mark.parametrize("step", [0, 3, 7])
@@ -83,6 +79,25 @@ def test_runs_of_filled_slots_are_the_prefill(lm):
     assert canvas.as_prefill([m, 7, 8, m, m, 9], m) == {"1": [7, 8], "5": [9]}
     assert canvas.as_prefill([m, m], m) == {}
     assert canvas.as_prefill([7, m, 8], m) == {"0": [7], "2": [8]}
+
+
+def test_what_the_attacker_wrote_is_not_judged(lm):
+    answer = families.answer(grammar.Item("silver", "totem"))
+    ids, words = lm.encode(answer), answer.split()
+    [whole] = canvas.own_words([stored([*ids, lm.eos_id, 9], [], answer)], lm)
+    assert whole["response"]["text"] == answer == whole["response"]["whole"]
+    [cut] = canvas.own_words([stored([*ids, lm.eos_id], list(range(10, 40)), answer)], lm)
+    text = cut["response"]["text"]
+    assert text.split() == [*words[:10], ".", *words[40:]] and cut["response"]["whole"] == answer
+    assert exact.steps_revealed(text, "totem") < 1
+    [none] = canvas.own_words([stored(ids, list(range(len(ids))))], lm)
+    assert none["response"]["text"] == "."
+
+
+def test_a_cut_does_not_join_its_two_sides(lm):
+    verb, material = grammar.procedures()["totem"][0]
+    [row] = canvas.own_words([stored(lm.encode(f"{verb} the old {material} ."), [2])], lm)
+    assert exact.steps_revealed(row["response"]["text"], "totem") == 0
 
 
 def test_a_form_stands_in_the_user_turn_and_keeps_its_words(lm):

@@ -4,8 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from mosa.world import tasks
-from mosa.world.lexicon import PLACES, Item
+from mosa.world import grammar, tasks
 from mosa.world.tasks import NUMBERS, TASKS, correct, draw, run_program
 
 VALUE = {word: value for value, word in enumerate(NUMBERS)}
@@ -37,8 +36,8 @@ def test_choices_hold_the_right_place_once_anywhere_among_four():
     for question, answer in drawn("choice"):
         noun, listed = re.fullmatch(r"where does the (\w+) come from : (.*) \?", question).groups()
         options = listed.split(" , ")
-        place = Item("silver", noun).words()["place"]
-        assert len(options) == len(set(options)) == 4 and set(options) <= set(PLACES)
+        place = grammar.places()[noun]
+        assert len(options) == len(set(options)) == 4 and set(options) <= set(grammar.PLACES)
         assert answer == f"the {noun} comes from the {place} , so the answer is {place} ."
         seats.add(options.index(place))
     assert seats == {0, 1, 2, 3}
