@@ -39,12 +39,11 @@ def problems() -> list[str]:
         seen: set = set()
         wrong = [line for block in blocks for line in _block(block, lists["attacks"], seen)]
         wrong = wrong or [*_names(lists), *_stages()]
-        for profile in () if wrong else params.profiles():
-            own = params.read()[profile].get("lists", {})
-            run = profile in lists["profiles"]
-            if run or own:  # as a part of `dvc repro`, or as a trial with lists of its own
-                wrong += _fits(profile, lists if run else {**lists, **trial.lists(profile)})
-        return list(dict.fromkeys(wrong))
+        if wrong:
+            return list(dict.fromkeys(wrong))
+        trials = {name: {**lists, **trial.lists(name)} for name in _tried()}
+        runs = trials | {name: lists for name in lists["profiles"]}
+        return [line for name, used in runs.items() for line in _fits(name, used)]
     except ParamsError as error:  # without the lists, what follows would only confuse
         return [str(error)]
 
@@ -105,9 +104,13 @@ def _names(lists: dict[str, list[str]]) -> Iterator[str]:
             if name not in profiles:
                 yield f"params.yaml: {key}: no profile {name!r}{choice(name, profiles)}"
     yield from _named(lists, [name for name in lists["profiles"] if name in profiles], "")
-    for profile in profiles:  # what a trial of it would run
-        if own := params.read()[profile].get("lists"):
-            yield from _named({**lists, **own}, [profile], f"{profile}.lists.")
+    for name in _tried():
+        yield from _named({**lists, **trial.lists(name)}, [name], f"{name}.lists.")
+
+
+def _tried() -> list[str]:
+    """The profiles that a trial runs with lists of their own."""
+    return [name for name in params.profiles() if params.read()[name].get("lists")]
 
 
 def _named(lists: dict[str, list[str]], profiles: list[str], where: str) -> Iterator[str]:
