@@ -39,11 +39,11 @@ def problems() -> list[str]:
         seen: set = set()
         wrong = [line for block in blocks for line in _block(block, lists["attacks"], seen)]
         wrong = wrong or [*_names(lists), *_stages()]
-        if wrong:
-            return list(dict.fromkeys(wrong))
-        trials = {name: {**lists, **trial.lists(name)} for name in _tried()}
-        runs = trials | {name: lists for name in lists["profiles"]}
-        return [line for name, used in runs.items() for line in _fits(name, used)]
+        if not wrong:
+            trials = {name: {**lists, **trial.lists(name)} for name in _tried()}
+            runs = trials | {name: lists for name in lists["profiles"]}
+            wrong = [line for name, used in runs.items() for line in _fits(name, used)]
+        return list(dict.fromkeys(wrong))
     except ParamsError as error:  # without the lists, what follows would only confuse
         return [str(error)]
 

@@ -110,8 +110,9 @@ def test_a_base_model_in_models_is_a_folder(changed):
     assert changed("models", ["original", "mosa", "embedded-2"]) == []
 
 
-def test_without_methods_there_are_no_figures_of_training(monkeypatch):
-    values = VALUES | {"methods": [], "models": ["original", "embedded-2"]}
+@pytest.mark.parametrize("profiles", [["embedded"], ["embedded", "thorough"]])
+def test_without_methods_there_are_no_figures_of_training(monkeypatch, profiles):
+    values = VALUES | {"methods": [], "models": ["original", "embedded-2"], "profiles": profiles}
     monkeypatch.setattr(params, "read", lambda: values)
     [line] = doctor.problems()
     assert line.startswith("params.yaml: methods: must hold one, of which Figures 6 and 7")
