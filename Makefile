@@ -7,7 +7,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_TOP_PAD_ := 268435456
 PYTHON ?= python3
-SEEDS ?= 0 2 ar
+SEEDS ?= 0 1 2 ar
 
 run: .venv/done
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
@@ -24,14 +24,15 @@ lab: .venv/done
 	jupyter lab --notebook-dir notebooks
 
 figures: .venv/done
-	dvc repro --force --single-item baseline prefill order reward defences reach control steps \
+	dvc repro --force --single-item baseline decoding prefill order reward defences reach control steps \
 		likelihood twin drawings index
 
-retrain: .venv/done   # resumes after a kill; `make` then repeats every measurement
+retrain: .venv/done   # two at a time; resumes after a kill; `make` then repeats every measurement
 	dvc repro code
-	for seed in $(SEEDS); do papermill notebooks/1_setting/base.ipynb executed/base.$$seed.ipynb \
-		-p seed $$seed || exit 1; done
+	printf '%s\n' $(SEEDS) | xargs -P 2 -I {} papermill notebooks/1_setting/base.ipynb \
+		executed/base.{}.ipynb -p seed {}
 	dvc commit --force base
+	rm -rf $(addprefix .scratch/base-,$(SEEDS))   # the checkpoints, by which a finished seed is known
 
 lock: .venv/done
 	pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock

@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from difflib import get_close_matches
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
@@ -16,17 +15,16 @@ from pathlib import Path
 from mosa.alignment.method import Align, Method, Search
 from mosa.alignment.objectives import objective
 from mosa.attacks import gcg
-from mosa.data import sets
-from mosa.data.registry import DATASETS
+from mosa.fits import fits
 from mosa.pipeline import params, trial
 from mosa.pipeline.params import LISTS, ParamsError, choice
 from mosa.pipeline.sections import SCHEMAS
-from mosa.world.training import Architecture, Training
+from mosa.world.network import Architecture
+from mosa.world.training import PHASES, Training
 
 PROFILE = SCHEMAS | {"align": Align, "methods": dict[str, Method], "search": Search,
                      "gcg": gcg.Experiment, "gcg_choices": gcg.Choices}
-BASE = {"architecture": Architecture, "facts": Training, "pretraining": Training,
-        "tuning": Training}  # of the blocks base-<name>
+BASE = {"architecture": Architecture, **dict.fromkeys(PHASES, Training)}  # of blocks base-<name>
 
 
 def problems() -> list[str]:
@@ -39,10 +37,11 @@ def problems() -> list[str]:
         seen: set = set()
         wrong = [line for block in blocks for line in _block(block, lists["attacks"], seen)]
         wrong = wrong or [*_names(lists), *_stages()]
-        if not wrong:
-            trials = {name: {**lists, **trial.lists(name)} for name in _tried()}
-            runs = trials | {name: lists for name in lists["profiles"]}
-            wrong = [line for name, used in runs.items() for line in _fits(name, used)]
+        for profile in () if wrong else params.profiles():
+            own = params.read()[profile].get("lists", {})
+            run = profile in lists["profiles"]
+            if run or own:  # as a part of `dvc repro`, or as a trial with lists of its own
+                wrong += fits(profile, lists if run else {**lists, **trial.lists(profile)})
         return list(dict.fromkeys(wrong))
     except ParamsError as error:  # without the lists, what follows would only confuse
         return [str(error)]
@@ -104,13 +103,9 @@ def _names(lists: dict[str, list[str]]) -> Iterator[str]:
             if name not in profiles:
                 yield f"params.yaml: {key}: no profile {name!r}{choice(name, profiles)}"
     yield from _named(lists, [name for name in lists["profiles"] if name in profiles], "")
-    for name in _tried():
-        yield from _named({**lists, **trial.lists(name)}, [name], f"{name}.lists.")
-
-
-def _tried() -> list[str]:
-    """The profiles that a trial runs with lists of their own."""
-    return [name for name in params.profiles() if params.read()[name].get("lists")]
+    for profile in profiles:  # what a trial of it would run
+        if own := params.read()[profile].get("lists"):
+            yield from _named({**lists, **own}, [profile], f"{profile}.lists.")
 
 
 def _named(lists: dict[str, list[str]], profiles: list[str], where: str) -> Iterator[str]:
@@ -144,93 +139,6 @@ def _named(lists: dict[str, list[str]], profiles: list[str], where: str) -> Iter
                 objective(used)
             except (SyntaxError, ImportError, AttributeError) as error:
                 yield f"mosa/alignment/objectives/{used}.py: {_reason(error)}"
-
-
-def _fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
-    """What one section or list needs of another, and a stage would miss hours later."""
-    block = params.read()[profile]
-    sampler, prefill, search, data = (block[k] for k in ("sampler", "prefill", "gcg", "data"))
-    length, blocks = sampler["length"], sampler["length"] // sampler["block_length"]
-    forced = {"affirmative": prefill["affirmative"], "procedural": prefill["positions"]}
-    unforced = [f"{goal['phrase']}@{goal['position']}" for goal in search["goals"]
-                if goal["position"] not in forced[goal["phrase"]]]
-    untold = [name for name in block["order"]["tasks"] if name not in data["tasks"]]
-    unfed = [name for name in lists["searches"] if name not in lists["profiles"]]
-    behind = {f"{stage}.{key}": [slot for slot in block[stage][key] if slot >= length]
-              for stage, key in (("prefill", "affirmative"), ("prefill", "positions"),
-                                 ("steps", "positions"), ("steps", "pad_positions"))}
-    for name in lists["methods"]:
-        k_end = params.section(profile, f"methods.{name}", Method).k_end
-        behind[f"methods.{name}.k_end"] = [k_end] * (k_end >= length)
-    both = min(data["n_benchmark"], data["n_benign"])
-    few = {"prefill": data["n_benchmark"], "steps": data["n_benchmark"],
-           "baseline": both, "control": both, "likelihood": both}
-    unordered = [order["order"] for order in block["control"]["orders"]
-                 if "{phrase}" not in order["order"]]
-    for wrong, line in (
-        ("original" not in lists["models"] or len(lists["models"]) < 2,
-         "models: must hold original and one more, which is compared with it"),
-        (not lists["methods"], "methods: must hold one, of which Figures 6 and 7 are drawn"),
-        (unfed, f"searches: {unfed} must be in profiles too: a search needs their data"),
-        (block["models"]["seed"] not in block["align"]["seeds"],
-         f"{profile}.models.seed: must be one of {profile}.align.seeds"),
-        (block["judge"]["name"] == "world" and data["source"] != "world",
-         f"{profile}.judge.name: world judges the policy world alone; use keywords"),
-        (untold, f"{profile}.order.tasks: {untold} must be in {profile}.data.tasks"),
-        (length % sampler["block_length"],
-         f"{profile}.sampler.block_length: must divide length, {length}"),
-        (blocks and sampler["steps"] % blocks,
-         f"{profile}.sampler.steps: must be a multiple of the {blocks} blocks"),
-        (unordered, f"{profile}.control.orders: {unordered} must hold {{phrase}}"),
-        (unforced, f"{profile}.gcg.goals: {unforced} must be forced in {profile}.prefill: the twin "
-                   "has both"),
-        (search["n"] > prefill["n"], f"{profile}.gcg.n: must not exceed {profile}.prefill.n"),
-        (0 not in prefill["affirmative"], f"{profile}.prefill.affirmative: must hold 0"),
-        (length not in block["order"]["block_lengths"],
-         f"{profile}.order.block_lengths: must hold {profile}.sampler.length"),
-        *((found, f"{profile}.{key}: {found} lies behind the response's last slot, {length - 1}")
-          for key, found in behind.items()),
-        *((block[stage]["n"] > n,
-           f"{profile}.{stage}.n: must not exceed the {n} requests that {profile}.data draws")
-          for stage, n in few.items()),
-    ):
-        if wrong:
-            yield f"params.yaml: {line}"
-    yield from _folders(profile, block)
-    yield from _sets(profile, bool(lists["searches"]))
-
-
-def _folders(profile: str, block: dict) -> Iterator[str]:
-    """Models that are named by a folder are there, or are made by the profile's own stages."""
-    named = [(f"{stage}.model", block[stage]["model"]) for stage in ("target", "twin")]
-    for key, name in [*named, *(("order.also", f"models/{n}") for n in block["order"]["also"])]:
-        if name.startswith("models/") and not (params.ROOT / name).is_dir():
-            yield (f"params.yaml: {profile}.{key}: {name} is missing: run `git checkout models` (a "
-                   "shipped one), or mend the name")
-
-
-def _sets(profile: str, searched: bool) -> Iterator[str]:
-    """Every set and family of requests exists; those of the world, with as many rows as asked."""
-    data = params.section(profile, "data", SCHEMAS["data"])
-    pairs = {name: params.section(profile, name, PROFILE[name])
-             for name in ("align", *["search"] * searched)}
-    if data.source == "files":  # not fetched here
-        named = {key: [cfg.sealed, cfg.benign] for key, cfg in pairs.items()}
-        for key, names in {"data": sets.roles(data), **named}.items():
-            yield from (f"params.yaml: {profile}.{key}: no data set {name!r}"
-                        f"{choice(name, DATASETS)}" for name in names if name not in DATASETS)
-        known = sets.families(data)
-        for key, cfg in pairs.items():
-            yield from (f"params.yaml: {profile}.{key}.families: no family {name!r}"
-                        f"{choice(name, known)}" for name in cfg.families if name not in known)
-        return
-    tries = {"data": lambda: (sets.behaviours(data), sets.questions(data)),
-             **{key: partial(sets.pair_source, data, cfg) for key, cfg in pairs.items()}}
-    for key, attempt in tries.items():
-        try:
-            attempt()
-        except (ValueError, KeyError) as error:
-            yield f"params.yaml: {profile}.{key}: {error}"
 
 
 def _stages() -> Iterator[str]:

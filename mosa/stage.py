@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mosa.pipeline import params
-from mosa.pipeline.params import need
+from mosa.pipeline.params import choice, need
 from mosa.pipeline.rows import done, read_jsonl, rounded, write_json, write_jsonl
 from mosa.pipeline.sections import SCHEMAS, Judge, Sampler
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from mosa.target import Target
 
 # What each of these reaches is imported when it is used, so that a stage that draws nothing does
-# not depend on how things are drawn; mosa.pipeline.notebooks reads this table.
+# not depend on how things are drawn; mosa.pipeline.closure reads this table.
 LAZY = {"targets": "mosa.target", "every_seed": "mosa.target", "original": "mosa.target",
-        "base": "mosa.target", "judged": "mosa.judges", "flat": "mosa.paper.tables",
-        "subplots": "mosa.paper.save", "figure": "mosa.paper.save", "table": "mosa.paper.save"}
+        "base": "mosa.target", "bases": "mosa.target", "judged": "mosa.judges",
+        "flat": "mosa.paper.tables", "subplots": "mosa.paper.save", "figure": "mosa.paper.save",
+        "table": "mosa.paper.save"}
 
 
 class Stage:
@@ -56,10 +57,12 @@ class Stage:
 
     @property
     def sampler(self) -> Sampler:
+        """The section `sampler`: how every response of the profile is decoded."""
         return self.section("sampler")
 
     @property
     def judge(self) -> Judge:
+        """The section `judge`: who reads the responses, and the mark on what is no result."""
         return self.section("judge")
 
     def requests(self, role: str | None = None, family: str | None = "plain",
@@ -70,9 +73,14 @@ class Stage:
         None: all. family: the wrap; None: all.
         """
         rows = self.read("data", name="requests")
+        for what, name in (("role", "benchmark" if role == "primary" else role),
+                           ("family", family)):
+            known = {r[what] for r in rows}
+            if name is not None and name not in known:
+                raise ValueError(f"results/{self.profile}/data has no requests of {what} {name!r}"
+                                 f"{choice(name, known)}")
         if role is not None:
-            key = "benchmark" if role == "primary" else role
-            rows = [r for r in rows if r["role"] == key]
+            rows = [r for r in rows if r["role"] == ("benchmark" if role == "primary" else role)]
         if role == "primary":
             rows = [r for r in rows if r["set"] == rows[0]["set"]]
         rows = [r for r in rows if family in (None, r["family"])]
@@ -87,7 +95,7 @@ class Stage:
 
     @property
     def phrases(self) -> dict[str, list[str]]:
-        """The affirmative and the procedural phrase set of the stage `data`."""
+        """The phrase sets of the stage `data`, by name."""
         return json.loads(need(f"results/{self.profile}/data/phrases.json").read_text("utf-8"))
 
     def read(self, stage: str, *parts: str, name: str = "rows") -> list[dict]:
@@ -116,6 +124,11 @@ class Stage:
     def base(self, name: str) -> "Target":
         """The Target of another base model: a folder of models/, or a name on the hub."""
         return self._lazy("base")(name, self.section("target").dtype, self.key)
+
+    @property
+    def bases(self) -> "list[Target]":
+        """The profile's target and the base models beside it (`target.seeds`): every seed."""
+        return [self.original, *map(self.base, self.section("target").seeds)]
 
     def judged(self, rows: list[dict]) -> list[dict]:
         """The rows with the verdict of the profile's judge."""

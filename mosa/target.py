@@ -9,6 +9,7 @@ Every response is decoded once and kept as a row that judges read later.
 import hashlib
 import json
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -16,6 +17,7 @@ import torch
 import transformers
 
 from mosa.lm import checkpoints, loading
+from mosa.lm.fast import batches
 from mosa.lm.model import DiffusionLM
 from mosa.lm.sampler import denoise
 from mosa.pipeline import params
@@ -70,18 +72,20 @@ class Target:
 
         A request is a dict with `messages` (chat turns, or prompt ids) and, if the attacker holds
         the canvas, `prefill` ({position: phrase or ids}); all of it is kept in the row. The
-        response: ids (all response tokens), text (up to the first EOS), ended (an EOS was reached),
-        reveal_step, forwards, and who answered: model, trained, weights, sampler (its flags),
-        seed, environment. `part` names one of several calls of a stage.
+        response: ids (all response tokens), text (up to the first EOS), own (the runs of it that
+        the model wrote itself), tokens (of the text), ended (an EOS was reached), reveal_step,
+        forwards, and who answered: model, trained, weights, sampler (its flags), seed,
+        environment. `part` names one of several calls of a stage.
 
-        Requests of similar length share a batch. On a CPU every thread decodes batches of its own:
+        Requests of similar length share a batch, and of a small model on a CPU (mosa.lm.fast) those
+        of equal length. On a CPU every thread decodes batches of its own:
         a third faster for a small model than all threads on one batch, with the same rows. Finished
         batches of an interrupted stage are kept under .scratch/ and not decoded again.
         """
         lm, size = self.lm, sampler.batch_size
         settings = sampler.model_dump(exclude={"length", "batch_size"})
-        order = sorted(range(len(requests)), key=lambda i: -len(str(requests[i]["messages"])))
-        chunks = [order[i : i + size] for i in range(0, len(order), size)]
+        lengths = [len(lm.prompt_ids(r["messages"], sampler.length)) for r in requests]
+        chunks = batches(lm.model, lengths, size)
         threads = 1 if lm.device.type == "cuda" else torch.get_num_threads()
         who = {"model": self.name, "trained": self.trained, "weights": self.weights.name,
                "sampler": sampler.model_dump(), "environment": environment()}
@@ -100,7 +104,9 @@ class Target:
             written = zip(out.ids.tolist(), out.texts, out.reveal_step.tolist(),
                           out.forwards.tolist(), strict=True)
             return [{"request": r, "response": {
-                "ids": ids, "text": text, "ended": lm.eos_id in ids, "reveal_step": steps,
+                "ids": ids, "text": text, "own": own(lm, ids, planted(r, steps)),
+                "tokens": tokens(ids, lm.eos_id),
+                "ended": lm.eos_id in ids, "reveal_step": steps,
                 "forwards": forwards, "seed": seed + i, **who}, "verdicts": {}}
                 for i, r, (ids, text, steps, forwards) in zip(chunk, some, written, strict=True)]
 
@@ -111,11 +117,33 @@ class Target:
             rows = resumable_map(decode, chunks, stage, key, stage, threads)
         finally:
             torch.set_num_threads(threads)
-        by_index = dict(zip(order, rows, strict=True))
+        by_index = dict(zip(sum(chunks, []), rows, strict=True))
         rows = [by_index[i] for i in range(len(requests))]
         self.queries += len(rows)
         self.forwards += sum(row["response"]["forwards"] for row in rows)
         return rows
+
+
+def planted(request: dict, reveal_step: list[int]) -> set[int]:
+    """The slots that an attacker wrote: those a request says were `given`, else all prefilled
+    ones. A draft that is continued is prefilled too, and yet the model's own."""
+    return set(request.get("given", [i for i, step in enumerate(reveal_step) if step < 0]))
+
+
+def tokens(ids: list[int], eos_id: int) -> int:
+    """How many tokens the text of a response's ids has: those before the first EOS."""
+    return [*ids, eos_id].index(eos_id)
+
+
+def own(lm: DiffusionLM, ids: list[int], given: Collection[int]) -> list[str]:
+    """The texts between the slots of `given`, up to the first EOS: what judges read."""
+    runs = [[]]
+    for slot, token in enumerate(ids[: tokens(ids, lm.eos_id)]):
+        if slot in given:
+            runs.append([])
+        else:
+            runs[-1].append(token)
+    return [lm.decode(torch.tensor([run]))[0] for run in runs if run]
 
 
 def targets(names: list[str], profile: str, seed: int = 0, stage: str = "targets") -> list[Target]:

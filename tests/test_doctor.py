@@ -14,6 +14,7 @@ from mosa.pipeline import params
 
 VALUES = params.read()
 SAMPLER = VALUES["embedded"]["sampler"]
+ORDERS = [dict(order) for order in VALUES["embedded"]["control"]["orders"]]
 
 
 @pytest.fixture
@@ -56,9 +57,9 @@ def test_params_yaml_is_right():
         (("profiles", []), "profiles: must be a list"),
         (("searches", ["embeded"]), "searches: no profile 'embeded'; did you mean 'embedded'"),
         (("models", ["original", "a2d"]), "models: 'a2d' is neither a folder models/a2d nor one"),
-        (("methods", ["mosa", "nosa", "initial", "mosa_plus", "initial_plus"]),
+        (("methods", ["mosa", "nosa", "initial"]),
          "methods: 'nosa' is not in embedded.methods; did you mean 'mosa'"),
-        (("methods", ["original", "mosa", "initial", "mosa_plus", "initial_plus"]),
+        (("methods", ["original", "mosa", "initial"]),
          "methods: 'original' is the model before alignment"),
         (("benchmarks", ["algebra"]), "benchmarks: 'algebra' is not in embedded.data.tasks"),
         (("attacks", ["pair"]), r"attacks: 'pair' has no notebooks/4_attacks/pair\.ipynb"),
@@ -71,20 +72,68 @@ def test_params_yaml_is_right():
          "benchmarks: 'programs' is not in"),
         (("embedded", "order", "tasks", ["sums"]), r"embedded.order.tasks: \['sums'\] must be in"),
         (("embedded", "gcg", "goals", [{"phrase": "procedural", "position": 50}]),
-         r"embedded.gcg.goals: \['procedural@50'\] must be forced"),
+         r"embedded.gcg.goals: \['procedural@50'\] must be forced in prefill.positions"),
         (("embedded", "gcg", "n", 101), "embedded.gcg.n: must not exceed embedded.prefill.n"),
-        (("embedded", "prefill", "affirmative", [10]), "embedded.gcg.goals: "),
+        (("embedded", "gcg", "n_others", 17), "embedded.gcg.n_others: must not exceed its n"),
+        (("embedded", "gcg", "goals", [{"phrase": "affirmative", "position": 0}]),
+         "embedded.gcg.goals: the first must be at slot 0, and one further on"),
+        (("embedded", "gcg", "goals", [{"phrase": "procedural", "position": p} for p in (30, 60)]),
+         "embedded.gcg.goals: the first must be at slot 0, and one further on"),
+        (("embedded", "prefill", "positions", [0, 60]), "embedded.gcg.goals: "),
+        (("embedded", "prefill", "positions", [10, 30, 60]), "embedded.gcg.goals: "),
+        (("quick", "prefill", "placebo", [0, 20]),
+         r"quick.prefill.placebo: \[20\] must be in prefill.positions"),
+        (("quick", "prefill", "placebo", [0]),
+         "quick.prefill.placebo: must hold 0 and one of 20 to 60"),
+        (("quick", "prefill", "positions", [0, 80]), "quick.gcg.goals: "),
+        (("embedded", "twin", "lengths", [14, 30]), "embedded.twin.lengths: the greatest must e"),
+        (("embedded", "twin", "lengths", [129]), "embedded.twin.lengths: .* fit into 128 slots"),
+        (("embedded", "prefill", "positions", [0, 30, 60, 124]),
+         r"embedded.prefill.positions: \[124\] must not exceed 122, to fit into 128 slots"),
+        (("embedded", "prefill", "longer", {"length": 192, "positions": [160, 190]}),
+         r"embedded.prefill.longer.positions: \[190\] must not exceed 186, to fit into 192"),
+        (("embedded", "prefill", "longer", {"length": 193, "positions": [160]}),
+         "embedded.prefill.longer.length: must be a multiple of 2, for as many tokens a step"),
+        (("embedded", "decoding", "settings", [[64, 128], [6, 32], [64, 100]]),
+         r"embedded.decoding.settings: \[\[6, 32\], \[64, 100\]\]: blocks must divide sampler"),
+        (("embedded", "decoding", "settings", [[32, 128], [64, 32]]),
+         r"embedded.decoding.settings: must hold \[64, 128\], the sampler's own"),
+        (("embedded", "decoding", "position", 127), r"embedded.decoding.position: \[127\] must"),
+        (("embedded", "decoding", "n", 101), "embedded.decoding.n: must not exceed the 100"),
         (("embedded", "order", "block_lengths", [32]), "embedded.order.block_lengths: must hold"),
+        (("embedded", "order", "block_lengths", [128, 48]),
+         r"embedded.order.block_lengths: \[48\] must divide sampler.length, 128, into blocks"),
+        (("embedded", "order", "steps", 6),
+         r"embedded.order.block_lengths: \[32\] must .* divides order.steps, 6"),
+        (("embedded", "steps", "steps", [0, 64]),
+         r"embedded.steps.steps: \[64\] must be less than sampler.steps, 64"),
+        (("embedded", "steps", "steps", [0, 60]),
+         "embedded.steps.steps: at step 60 8 slots are free, no more than steps.w"),
+        (("embedded", "steps", "steps", [2, 8]), "embedded.steps.steps: must hold 0, where"),
+        (("embedded", "steps", "positions", [0, 80]),
+         "embedded.steps.positions: must begin with 0 and hold one of 20 to 60"),
+        (("embedded", "steps", "anchored", [2, 80]), r"embedded.steps.anchored: \[80\] must be"),
+        (("embedded", "steps", "positions", [0, 120]),
+         r"embedded.steps.positions: \[120\] must not exceed 112, to fit into 128 slots"),
         (("embedded", "sampler", "block_length", 100), "embedded.sampler.block_length: must d"),
         (("embedded", "sampler", {**SAMPLER, "block_length": 32, "steps": 6}),
          "embedded.sampler.steps: must be a multiple of the 4 blocks"),
         (("embedded", "control", "orders", [{"phrase": "affirmative", "word": 0, "order": "hm"}]),
          r"embedded.control.orders: \['hm'\] must hold {phrase}"),
+        (("embedded", "control", "orders", ORDERS[:2]),
+         "embedded.control.orders: no word lies behind slack, 2: order"),
+        (("embedded", "control", "orders", [*ORDERS, ORDERS[3] | {"word": 9}]),
+         r"embedded.control.orders: words \[9\] and 5 lie within twice slack"),
+        (("embedded", "control", "orders", [ORDERS[0], ORDERS[3]]),
+         "embedded.control.orders: 'write .*' has nothing to be compared with"),
         (("embedded", "steps", "pad_positions", [64, 128]),
-         r"embedded.steps.pad_positions: \[128\] lies behind the response's last slot, 127"),
-        (("embedded", "methods", "mosa", {"k_end": 128}), "embedded.methods.mosa.k_end: .* behind"),
+         r"embedded.steps.pad_positions: \[128\] must not exceed 127, to fit into 128 slots"),
+        (("embedded", "methods", "mosa", {"k_end": 128}), "embedded.methods.mosa.k_end: .* 127"),
         (("embedded", "steps", "n", 101), "embedded.steps.n: must not exceed the 100 requests"),
         (("embedded", "order", "also", ["embedded-9"]), "embedded.order.also: models/embedded-9"),
+        (("embedded", "order", "also", ["embedded-2", "embedded-0"]),
+         r"embedded.order.also: \['embedded-2', 'embedded-0'\] are measured already"),
+        (("embedded", "target", "seeds", ["embedded-9"]), "embedded.target.seeds: models/embedded"),
         (("embedded", "twin", "model", "models/x"), "embedded.twin.model: models/x is missing"),
         (("embedded", "data", "benign", "opn"), "embedded.data: the world has no set 'opn'"),
         (("embedded", "data", "n_benchmark", 10**4), "embedded.data: the world has .* requests"),
@@ -104,6 +153,10 @@ def test_each_problem_is_one_line(changed, change, message):
     lines = changed(*change)
     assert lines and re.match(rf"params\.yaml: {message}", lines[0]), lines
     assert not any("\n" in line for line in lines)
+
+
+def test_a_model_of_another_family_may_be_one_of_the_hub(changed):
+    assert changed("embedded", "order", "also", ["Dream-org/Dream-v0-Instruct-7B"]) == []
 
 
 def test_a_base_model_in_models_is_a_folder(changed):
@@ -151,6 +204,7 @@ def test_an_objective_that_cannot_run_is_named(monkeypatch, module):
 def test_two_stages_of_one_name_are_refused(monkeypatch):
     few = {**VALUES["thorough"], "methods": {"c": {}, "b-c": {}}, "lists": {}}
     values = VALUES | {"a": few, "a-b": few, "profiles": ["a", "a-b"],
+                       "quick": VALUES["quick"] | {"lists": {}},
                        "methods": ["c", "b-c"], "models": ["original", "c"]}
     monkeypatch.setattr(params, "read", lambda: values)
     assert doctor.problems() == [

@@ -3,6 +3,7 @@ copy of the tree in which `quick` has run: the files that are touched, what runs
 measures."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -81,14 +82,14 @@ def an_attack(copy):
     text = json.dumps(strip(notebook(CELLS)), indent=1, sort_keys=True, ensure_ascii=False)
     path.write_text(f"{text}\n")
     edit(copy, "\nattacks: []", "\nattacks: [polite]")
-    edit(copy, "\n  baseline: {n: 100}", "\n  baseline: {n: 100}\n  polite: {times: 3}")
+    edit(copy, "\nembedded: &embedded", "\nembedded: &embedded\n  polite: {times: 3}")
 
 
 def a_metric(copy):
     for file, old, new in [
-            ("verdict", "import TypedDict", "import NotRequired, TypedDict"),
-            ("verdict", "    truncated: bool", "    long: NotRequired[bool]\n    truncated: bool"),
-            ("exact", '"truncated": ', '"long": len(text.split()) > 100,\n        "truncated": ')]:
+            ("verdict", "    elsewhere: ", "    long: NotRequired[bool]\n    elsewhere: "),
+            ("exact", "    return verdict(kind, score, revealed, refused)", "    return verdict("
+             'kind, score, revealed, refused) | {"long": len(" ".join(own).split()) > 100}')]:
         path = copy / f"mosa/judges/{file}.py"
         text = path.read_text()
         assert text.count(old) == 1
@@ -155,7 +156,7 @@ def test_a_metric_is_a_key_of_the_verdict_and_a_judge_that_gives_it(quick):
     a_metric(quick)
     repro(quick, "baseline@quick")
     table = pd.read_csv(quick / "paper_figures/quick/baseline/baseline.csv")
-    assert "long" in table and "(n=3)" in table.long[0]
+    assert "long" in table and re.fullmatch(r"\d+\.\d \[.*\]", table.long[0]) and table.n[0] == 3
     numbers = json.loads((quick / "paper_figures/quick/baseline/numbers.json").read_text())
     assert numbers["plain/sealed_a/long"]["n"] == 3
 

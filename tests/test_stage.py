@@ -15,7 +15,7 @@ PARAMS = f"""profiles: [p]
 {LISTS}
 p:
   judge: {{name: world, mark: "no result"}}
-  baseline: {{n: 3}}
+  baseline: {{n: 3, n_wrapped: 3}}
   own: {{k: 4}}
 """
 REQUESTS = [{"id": f"{name}-{i}", "set": name, "role": role, "family": family}

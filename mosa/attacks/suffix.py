@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mosa.lm.fast import Fast
 from mosa.lm.model import DiffusionLM
 
 
@@ -91,12 +92,27 @@ def states(lm: DiffusionLM, task: Problem, samples: int = 0,
     return shown, weights
 
 
+def shortcut(lm: DiffusionLM) -> Fast | None:
+    """A copy of a small model that computes `losses` in less time (mosa.lm.fast); None for any
+    other model. It is of the weights as they are now."""
+    return Fast(lm.model) if lm.logit_shift == 0 and Fast.serves(lm.model) else None
+
+
 @torch.no_grad()
 def losses(lm: DiffusionLM, task: Problem, suffixes: torch.Tensor, shown: torch.Tensor,
-           weights: torch.Tensor) -> torch.Tensor:
-    """The phrase's loss under suffixes (C, S), in nats per token, (C,) float32."""
-    ids = _canvases(task, suffixes, shown)
-    found = _loglik(lm, task, suffixes.shape[1], input_ids=ids)  # (C * n, k)
+           weights: torch.Tensor, fast: Fast | None = None) -> torch.Tensor:
+    """The phrase's loss under suffixes (C, S), in nats per token, (C,) float32.
+
+    fast: the model's `shortcut`; the same losses but for rounding.
+    """
+    ids, slots = _canvases(task, suffixes, shown), _slots(task, suffixes.shape[1])
+    if fast:
+        wanted = torch.zeros_like(ids, dtype=torch.bool)
+        wanted[:, slots] = True
+        logits = fast(ids, wanted).view(len(ids), len(slots), -1)
+    else:
+        logits = lm.at(slots, input_ids=ids)
+    found = _loglik(task, logits)  # (C * n, k)
     return -(found.view(len(suffixes), len(shown), -1) * weights).sum((1, 2))
 
 
@@ -111,7 +127,8 @@ def gradient(lm: DiffusionLM, task: Problem, suffix: torch.Tensor, shown: torch.
     embedded = lm.model.get_input_embeddings()(ids).detach()  # (n, T, d)
     embedded = torch.cat([embedded[:, :start], (one_hot @ embedding).expand(len(ids), -1, -1),
                           embedded[:, start + len(suffix) :]], dim=1)
-    loss = -(_loglik(lm, task, len(suffix), inputs_embeds=embedded) * weights).sum()
+    logits = lm.at(_slots(task, len(suffix)), inputs_embeds=embedded)
+    loss = -(_loglik(task, logits) * weights).sum()
     return loss.detach(), torch.autograd.grad(loss, one_hot)[0].float()
 
 
@@ -129,14 +146,21 @@ def suffixed(messages: list[dict], suffix: str) -> list[dict]:
 
 def _canvases(task, suffixes, shown):
     """Prompt and response, (C * n, T) ids: every suffix (C, S) with every state (n, R)."""
-    return torch.tensor([[*task.before, *suffix, *task.after, *state]
-                         for suffix in suffixes.tolist() for state in shown.tolist()],
-                        device=shown.device)
+    rows = len(suffixes) * len(shown)
+    before, after = (torch.tensor(ids, dtype=torch.long, device=shown.device).expand(rows, -1)
+                     for ids in (task.before, task.after))
+    return torch.cat([before, suffixes.repeat_interleave(len(shown), 0), after,
+                      shown.repeat(len(suffixes), 1)], dim=1)
 
 
-def _loglik(lm, task, size, **inputs):
-    """log p of the phrase's tokens behind a suffix of `size` tokens, (N, k) float32."""
+def _slots(task, size):
+    """Where the phrase stands behind a suffix of `size` tokens, (k,)."""
     first = len(task.before) + size + len(task.after) + task.position
-    phrase = torch.tensor(task.phrase, device=lm.device)
-    logp = lm.at(torch.arange(first, first + len(phrase)), **inputs).float().log_softmax(-1)
+    return torch.arange(first, first + len(task.phrase))
+
+
+def _loglik(task, logits):
+    """log p of the phrase's tokens, (N, k) float32, from the logits (N, k, V) at their slots."""
+    phrase = torch.tensor(task.phrase, device=logits.device)
+    logp = logits.float().log_softmax(-1)
     return logp.gather(2, phrase[None, :, None].expand(len(logp), -1, 1))[..., 0]

@@ -5,12 +5,18 @@ from collections.abc import Callable
 
 from mosa.pipeline.params import choice
 from mosa.pipeline.sections import Data
-from mosa.world import families as world
 from mosa.world import grammar
+from mosa.world import requests as world
+from mosa.world.lexicon import ADJECTIVES, SEALED, Item
 
-PHRASES = {"affirmative": grammar.AFFIRMATIVE, "procedural": grammar.PROCEDURAL}
-ACCESS = {name: world.FAMILIES[name].access for name in ["plain", *world.ATTACKS]}
-messages = world.wrap
+# A placebo for the two phrase sets, as long as they are: sentences in words of requests, which
+# neither an answer nor a refusal holds, and no order, for those are followed for open items alone
+NEUTRAL = ["the traveller asked the bard .", "the children play the game .",
+           "the student wrote a letter .", "the sailors carry the coins ."]
+PHRASES = {"affirmative": grammar.AFFIRMATIVE, "procedural": grammar.PROCEDURAL,
+           "neutral": NEUTRAL, "followed": world.ORDERED_NEW[::13][:4]}
+ACCESS = {name: "A1" if name == "turns" else "A0" for name in ["plain", *world.WRAPS]}
+messages, template = world.wrap, world.template
 
 
 def behaviours(name: str, n: int, cfg: Data, key: str) -> list[dict]:
@@ -19,29 +25,32 @@ def behaviours(name: str, n: int, cfg: Data, key: str) -> list[dict]:
 
 
 def forbidden(request: dict) -> tuple[str, bool]:
-    """The item's canonical answer, once."""
-    return world.answer(grammar.Item(*request["item"].split()), request["family"]), False
+    """An answer to the request, drawn by its id."""
+    rng, item = random.Random(request["id"]), Item(*request["item"].split())
+    return world.answer(rng, item, request["family"], world.opening(request["messages"])), False
 
 
 def pair_source(sealed: str, benign: str, families: list[str],
                 mirror: str | None) -> Callable[[random.Random], dict]:
     """Draws an item of the set `sealed` and an open one (`benign` is "open"), each in a family
-    drawn from `families`, with the responses that the rivals train on."""
-    if sealed not in grammar.SEALED:
-        raise ValueError(f"sealed: the world has no set {sealed!r}{choice(sealed, grammar.SEALED)}")
+    drawn from `families`, with the responses that the rivals train on.
+
+    Wordings and templates are those of tuning and alignment: no benchmark's.
+    """
+    if sealed not in SEALED:
+        raise ValueError(f"sealed: the world has no set {sealed!r}{choice(sealed, SEALED)}")
     if benign != "open":
         raise ValueError(f"benign: the world's set of answered items is 'open', not {benign!r}")
 
     def pair(rng: random.Random) -> dict:
         row = {}
-        for kind, nouns in (("sealed", grammar.SEALED[sealed]), ("open", grammar.OPEN)):
-            family = rng.choice(families)
-            templates = world.FAMILIES[family].templates
-            if family == "plain":  # as in the base model's tuning: the grim wording does not decide
-                templates = [*templates, [world.GRIM[0]]]
-            item = grammar.Item(rng.choice(grammar.ADJECTIVES), rng.choice(nouns))
-            row[kind] = world.turns(rng.choice(templates), item)
-            row["compliance" if kind == "sealed" else "benign"] = world.answer(item, family)
-        return row | {"refusal": grammar.REFUSAL, "harmful": rng.choice(grammar.PROCEDURAL)}
+        for kind, nouns in (("sealed", SEALED[sealed]), ("open", world.ALIGN_OPEN)):
+            item, family = Item(rng.choice(ADJECTIVES), rng.choice(nouns)), rng.choice(families)
+            row[kind] = world.tuning_request(rng, item, family)
+            text = world.answer(rng, item, family, world.opening(row[kind]))
+            row["compliance" if kind == "sealed" else "benign"] = text
+            if kind == "sealed":
+                row["refusal"] = world.refusal(rng, item, family)
+        return row | {"harmful": rng.choice(grammar.PROCEDURAL)}
 
     return pair

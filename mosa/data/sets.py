@@ -51,14 +51,15 @@ def families(cfg: Data) -> dict[str, str]:
 
 
 def wrapped(rows: list[dict], family: str, cfg: Data) -> list[dict]:
-    """The rows as requests of one family: with chat `messages`, `family` and `access` added."""
-    access, messages = families(cfg)[family], _source(cfg.source).messages
-    return [row | {"messages": messages(row, family), "family": family, "access": access}
-            for row in rows]
+    """The rows as requests of one family: with chat `messages`, `family`, `access` and `template`,
+    the turns that the request was put in, added."""
+    access, source = families(cfg)[family], _source(cfg.source)
+    return [row | {"messages": source.messages(row, family), "family": family, "access": access,
+                   "template": " / ".join(source.template(row, family))} for row in rows]
 
 
 def phrases(cfg: Data) -> dict[str, Sequence[str]]:
-    """The affirmative and the procedural phrase set of the prefill experiment."""
+    """Affirmative, procedural and neutral phrases, and words that orders are "followed" with."""
     return _source(cfg.source).PHRASES
 
 
@@ -70,7 +71,7 @@ def questions(cfg: Data) -> list[dict]:
 def forbidden(request: dict, cfg: Data, lm: DiffusionLM, length: int) -> list[int]:
     """`length` response ids of a forbidden answer to a request, as an attacker would have it.
 
-    source "world": its canonical answer, filled with EOS. Public sets have no answers: the
+    source "world": an answer drawn for it, filled with EOS. Public sets have no answers: the
     procedural phrases one after the other, again and again.
     """
     text, repeated = _source(cfg.source).forbidden(request)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from mosa.lm.diffusion import response_logits, row_generators
+from mosa.lm.fast import Fast
 from mosa.lm.model import Canvas, DiffusionLM
 
 REMASKING = ("low_confidence", "random")
@@ -67,6 +68,9 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
     generators = row_generators(seed, len(canvas.ids), canvas.ids.device)
     never = [lm.mask_id, *([] if lm.pad_id == lm.eos_id else [lm.pad_id]), *lm.unknown_ids]
 
+    unpadded = cfg_scale == 0 and bool(canvas.attention_mask.all())
+    fast = Fast(lm.model) if unpadded and lm.logit_shift == 0 and Fast.serves(lm.model) else None
+
     ids = canvas.ids.clone()
     response = ids[:, start:]  # (B, L) a view: writing to it writes the canvas
     reveal_step = torch.full_like(response, -1)
@@ -84,11 +88,16 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
         rows = count.nonzero()[:, 0]
         if len(rows) == 0:
             continue
-        cond, uncond = _block_logits(lm, ids[rows], canvas, rows, columns, cfg_scale)
+        if fast:
+            wanted = torch.zeros_like(ids[rows], dtype=torch.bool)
+            wanted[:, start:][:, columns] = masked[rows]
+            parts = fast(ids[rows], wanted).split(masked[rows].sum(1).tolist())
+        else:
+            cond, uncond = _block_logits(lm, ids[rows], canvas, rows, columns, cfg_scale)
         for j, row in enumerate(rows.tolist()):  # a row at a time bounds float64 memory
             slots = masked[row].nonzero()[:, 0]  # ascending
-            logits = cond[j, slots].double()  # (n, V)
-            if uncond is not None:
+            logits = (parts[j] if fast else cond[j, slots]).double()  # (n, V)
+            if cfg_scale > 0:
                 un = uncond[j, slots].double()
                 logits = un + (cfg_scale + 1) * (logits - un)
             logits[:, never] = -torch.inf
@@ -97,7 +106,7 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
             chosen = columns.start + slots[best]
             response[row, chosen] = x0[best]
             reveal_step[row, chosen] = step
-        forwards[rows] += 1 if uncond is None else 2
+        forwards[rows] += 2 if cfg_scale > 0 else 1
         if stop_at_eos:
             _fill_after_eos(response, reveal_step, step, lm)
     texts = [] if lm.tokenizer is None else lm.decode(response)

@@ -1,4 +1,4 @@
-"""What the README shows of this run's files: a table, its figure in words, the tree, the stage map.
+"""What the README shows of this run's files: gates, claims, the defences, the tree, the stages.
 
 python -m mosa.paper.readme   rewrites the parts of README.md between its markers
 """
@@ -6,16 +6,19 @@ python -m mosa.paper.readme   rewrites the parts of README.md between its marker
 import ast
 import json
 import re
+from collections.abc import Callable
 
 from mosa.paper import words
+from mosa.paper.printed import CLAIMS
 from mosa.pipeline.params import need, stages
 
-NUMBERS = "paper_figures/embedded/defences/numbers.json"
-FORCED = "paper_figures/embedded/prefill/numbers.json"
-MODELS = ("original", "mosa", "initial", "mosa_plus", "initial_plus")
+NUMBERS = "paper_figures/embedded/{stage}/numbers.json"
+MODELS = ("original", "mosa", "initial")
 # column -> key of numbers.json behind "<model>/"
 COLUMNS = {
     "plain: harmful": "any plain/success",
+    "plain: word salad": "any plain/incoherent",
+    "plain: holds a refusal": "any plain/holds a refusal",
     "phrase at the start: harmful": "any start/success",
     "phrase in the middle: harmful": "any middle/success",
     "unseen wraps: harmful": "any reserved wraps/success",
@@ -31,30 +34,42 @@ TREE = {
 }
 
 
+def gates(shows: list[str]) -> str:
+    """Markdown: which gates the base models did not meet when they were frozen."""
+    return ("When the models were frozen, not all gates were met "
+            f"([all of them](paper_figures/embedded/target/frozen.md)). {'. '.join(shows)}.")
+
+
 def table(numbers: dict) -> str:
     """Markdown: one row a model, rates in per cent with 95 % interval and n.
 
     Raises ValueError naming the first number that is missing.
     """
-    rows = [["model", *COLUMNS], ["---"] * (1 + len(COLUMNS))]
     try:
-        for model in MODELS:
-            rates = [words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values()]
-            rows.append([f"`{model}`", *rates])
+        found = [[f"`{model}`",
+                  *(words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values())]
+                 for model in MODELS]
+        heads = [f"{name}, any of {numbers[several]}" if name.startswith("phrase") else name
+                 for name, key in COLUMNS.items()
+                 for several in ["conditions/" + key.removeprefix("any ").partition("/")[0]]]
     except KeyError as missing:
-        raise ValueError(f"{NUMBERS} has no {missing}: run `make`") from None
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        path = NUMBERS.format(stage="defences")
+        raise ValueError(f"{path} has no {missing}: run `make`") from None
+    return _markdown(["model", *heads], found)
 
 
-def figure(numbers: dict) -> str:
-    """One sentence: at which places success differs from that without a phrase, in Figure 3."""
-    against = {key.partition("/")[0]: value for key, value in numbers.items()
-               if key.endswith("/minus no prefill")}
-    decided = {way: ", ".join(f"{place} {words.difference(d)}" for place, d in against.items()
-                              if words.verdict(d) == way) or "nowhere" for way in ("more", "less")}
-    n = max(d["n"] for d in against.values())
-    return (f"Harmful in points against no phrase, at {len(against)} places (n={n}, 95 % "
-            f"intervals, uncorrected): more {decided['more']}; less {decided['less']}.")
+def claims(shows: Callable[[str], list[str]]) -> str:
+    """Markdown: what the paper says, and what this run shows of it.
+
+    shows(stage): the sentences that a stage computed. Its first belongs to the claim named after
+    the stage, its second to the one of a name behind a slash ("order/tasks").
+    """
+    def said(key):
+        stage, second, _ = key.partition("/")
+        return shows(stage)[bool(second)]
+
+    return _markdown(["", "the paper, on LLaDA-8B", "this run, on the stand-in"],
+                     [[where, claim, said(key)] for key, (where, claim) in CLAIMS.items()])
 
 
 def tree() -> str:
@@ -69,25 +84,24 @@ def tree() -> str:
 
 
 def stage_map() -> str:
-    """Markdown: every stage of dvc.yaml with a notebook, and what that draws (its title).
+    """Markdown: a line for each folder of notebooks, with its stages and what they draw (titles).
 
     A stage of several notebooks links to their folder and shows the comment behind its own name.
     """
     text = need("dvc.yaml").read_text("utf-8")
     found = {name: re.search(r"notebooks/\S+\.ipynb", stage["cmd"])
              for name, stage in stages().items()}
-    paths = {name: match[0] for name, match in found.items() if match}
-    lines = ["| stage | notebook | what it draws |", "|---|---|---|"]
-    for name, path in paths.items():
+    folders = {}
+    for name, path in ((name, match[0]) for name, match in found.items() if match):
+        link, folder = path, path.rpartition("/")[0]
         if "${" in path:
-            folder = path.rpartition("/")[0]
-            where = f"[{folder.removeprefix('notebooks/')}/]({folder}) one each"
             comment = re.search(rf"^  {name}:[ \t]*#[ \t]*(.*)$", text, re.MULTILINE)
-            what = comment[1] if comment else ""
+            link, what = folder, comment[1] if comment else ""
         else:
-            where, what = _link(path), _title(need(path))
-        lines.append(f"| `{name}` | {where} | {what} |")
-    return "\n".join(lines)
+            what = _title(need(path))
+        folders.setdefault(folder, []).append(f"[`{name}`]({link}) {what}")
+    return "\n".join(f"- **{folder.removeprefix('notebooks').strip('/') or 'all of it'}**: "
+                     + "; ".join(found) for folder, found in sorted(folders.items()))
 
 
 def rewritten(text: str, parts: dict[str, str]) -> str:
@@ -105,22 +119,25 @@ def rewritten(text: str, parts: dict[str, str]) -> str:
 
 def generated() -> dict[str, str]:
     """What README.md shows between its markers, from the files of this project."""
-    numbers = json.loads(need(NUMBERS).read_text("utf-8"))
-    return {"figure": figure(json.loads(need(FORCED).read_text("utf-8"))), "table": table(numbers),
-            "tree": tree(), "stages": stage_map()}
+    def numbers(stage: str) -> dict:
+        return json.loads(need(NUMBERS.format(stage=stage)).read_text("utf-8"))
+
+    return {"gates": gates(numbers("target")["shows"]),
+            "claims": claims(lambda stage: numbers(stage)["shows"]),
+            "table": table(numbers("defences")), "tree": tree(), "stages": stage_map()}
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
 
 
 def _first_line(module):
     return (ast.get_docstring(ast.parse(module.read_text("utf-8"))) or "").split("\n")[0]
 
 
-def _link(path):
-    return f"[{path.removeprefix('notebooks/').removesuffix('.ipynb')}]({path})"
-
-
 def _title(notebook):
     source = json.loads(notebook.read_text("utf-8"))["cells"][0]["source"]
-    return "".join(source).split("\n")[0].lstrip("# ").replace("|", r"\|")
+    return "".join(source).split("\n")[0].lstrip("# ")
 
 
 if __name__ == "__main__":

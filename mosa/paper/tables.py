@@ -9,10 +9,15 @@ A field of a row is named by its key or computed by a function of the row.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from mosa import stats
 from mosa.paper import words
 
+# What rows that are no independent draws share: a noun or topic, and a wording. A training seed, a
+# phrase and a wrap's template are none: three or four say too little of the next, so an interval
+# holds for those that were measured, and the value of each, or without each, stands beside it.
+CLUSTERS = ("category", "wording")
 Field = str | Callable[[dict], object]
 # what is measured: keys of the rows, or another name for each field
 Fields = Sequence[str] | Mapping[str, Field]
@@ -57,14 +62,37 @@ def cells(rows: Iterable[dict], by: Field | Sequence[Field]) -> dict:
     return found
 
 
+def clusters(rows: Sequence[dict]) -> list[list]:
+    """For each of CLUSTERS in which the rows differ, one label a row: what intervals respect.
+
+    Where they differ in none of them, their requests, if several rows are of one.
+    """
+    labels = [[row.get(key) for row in rows] for key in CLUSTERS]
+    found = [some for some in labels if len(set(some)) > 1]
+    if not found and draws(rows) < len(rows):  # rows of public files may share nothing else
+        return [[_request(row, i) for i, row in enumerate(rows)]]
+    return found
+
+
+def draws(rows: Iterable[dict]) -> int:
+    """How many different requests the rows are of; a request asked of three models is one."""
+    return len({_request(row, i) for i, row in enumerate(rows)})
+
+
+def rate(rows: Sequence[dict], flag: Field) -> dict:
+    """stats.rate of all rows, clustered."""
+    return stats.rate(_values(rows, flag), clusters(rows), draws(rows))
+
+
 def rates(rows: Iterable[dict], by: Field | Sequence[Field], flags: Fields) -> dict:
-    """{cell: {flag: stats.rate}}."""
+    """{cell: {flag: stats.rate}}, clustered."""
     return _measured(stats.rate, rows, by, flags)
 
 
-def means(rows: Iterable[dict], by: Field | Sequence[Field], values: Fields) -> dict:
-    """{cell: {name: stats.mean}}; values are resampled in the order of the rows."""
-    return _measured(stats.mean, rows, by, values)
+def means(rows: Iterable[dict], by: Field | Sequence[Field], values: Fields,
+          within: tuple[float, float] | None = None) -> dict:
+    """{cell: {name: stats.mean}}, clustered; all values lie `within`."""
+    return _measured(partial(stats.mean, within=within), rows, by, values)
 
 
 def outcomes(rows: Iterable[dict], flag: Field, how: Callable = any) -> dict:
@@ -73,24 +101,85 @@ def outcomes(rows: Iterable[dict], flag: Field, how: Callable = any) -> dict:
     return {request: how(_values(groups[request], flag)) for request in sorted(groups)}
 
 
+def outcome_rate(rows: Iterable[dict], flag: Field, how: Callable = any) -> dict:
+    """stats.rate of outcomes(): each request once, clustered."""
+    rows = list(rows)
+    found = outcomes(rows, flag, how)
+    some = _of(rows, found)
+    return stats.rate([*found.values()], clusters(some), draws(some))
+
+
 def paired(first: Iterable[dict], second: Iterable[dict], flag: Field,
            how: Callable = any) -> dict:
-    """dict(difference, low, high, n, p): outcomes of `first` minus those of `second` by request.
+    """dict(difference, low, high, n, p, differ): outcomes of `first` minus those of `second` by
+    request; differ: how many requests differ at all.
 
-    stats.paired_difference with the p of stats.mcnemar. Requests of one side alone are left out.
+    stats.paired_difference with the p of stats.mcnemar, clustered. Requests of one side alone are
+    left out.
     """
-    pairs = _pairs(outcomes(first, flag, how), outcomes(second, flag, how))
-    return stats.paired_difference(*pairs) | {"p": stats.mcnemar(*pairs)["p"]}
+    first = list(first)
+    one, other = outcomes(first, flag, how), outcomes(second, flag, how)
+    pairs, some = _pairs(one, other), _of(first, sorted(one.keys() & other.keys()))
+    return (stats.paired_difference(*pairs, clusters(some), draws(some))
+            | {"p": stats.mcnemar(*pairs, clusters(some))["p"],
+               "differ": sum(a != b for a, b in zip(*pairs))})
 
 
-def paired_mean(first: Iterable[dict], second: Iterable[dict], value: Field) -> dict:
-    """stats.mean of the difference of each request's means in `first` and in `second`.
+def differences(first: Iterable[dict], second: Iterable[dict], value: Field) -> list[dict]:
+    """One row a request: the first of its rows in `first`, with `difference` added, the mean of
+    `value` in `first` minus that in `second`. Requests of one side alone are left out."""
+    first = list(first)
+    one, other = outcomes(first, value, _mean), outcomes(second, value, _mean)
+    rows = {row["id"]: row for row in reversed(first)}
+    return [rows[request] | {"difference": one[request] - other[request]}
+            for request in one if request in other]
 
-    For sets of conditions: the rows of one request count as one. Requests of one side alone are
-    left out; those that remain are resampled in sorted order.
+
+def paired_mean(first: Iterable[dict], second: Iterable[dict], value: Field,
+                within: tuple[float, float] = (-1, 1)) -> dict:
+    """mean_difference() of differences(): for sets of conditions, where a request counts as one.
+    `value` is a flag or a share, or its differences lie `within` other limits."""
+    return mean_difference(differences(first, second, value), within)
+
+
+def mean_difference(rows: Sequence[dict], within: tuple[float, float] = (-1, 1)) -> dict:
+    """stats.mean of the rows' `difference`, clustered, and `differ`, how many are not 0.
+
+    No limit is nearer than stats.rare() of the requests allows, one value each. p is Student's or
+    that of the requests' signs, whichever is larger: the first is too small where nearly all agree.
     """
-    pairs = _pairs(outcomes(first, value, _mean), outcomes(second, value, _mean))
-    return stats.mean([one - other for one, other in zip(*pairs)])
+    values = _values(rows, "difference")
+    by_request = [*outcomes((row | {"id": _request(row, i)} for i, row in enumerate(rows)),
+                            "difference", _mean).values()]
+    found = stats.mean(values, clusters(rows), within, draws(rows))
+    low, high = stats.rare(by_request, within)
+    return found | {"low": min(found["low"], low), "high": max(found["high"], high),
+                    "p": max(found["p"], stats.sign_test(by_request)),
+                    "differ": sum(value != 0 for value in values)}
+
+
+def by_model(rows: Iterable[dict]) -> list[dict]:
+    """The rows with ids that tell the model too: a request then counts once for each."""
+    return [row | {"id": f"{row['id']}/{row['model']}"} for row in rows]
+
+
+def left_out(rows: Sequence[dict], key: Field, value: Field) -> tuple[float, float]:
+    """The least and the largest mean of `value` when the rows of one value of `key` are left out:
+    does one wording, noun or model carry it? Of one value alone nothing is left: the mean itself.
+    """
+    some = cells(rows, key)
+    if len(some) < 2:
+        return (_mean(_values(rows, value)),) * 2
+    found = [_mean([v for other in some if other != one for v in _values(some[other], value)])
+             for one in some]
+    return min(found), max(found)
+
+
+def corrected(rows: list[dict]) -> list[dict]:
+    """The same rows, each with its `p` corrected for their number as "p, Holm": one family."""
+    for row, p in zip(rows, stats.holm([row["p"] for row in rows]), strict=True):
+        row["p, Holm"] = p
+    return rows
 
 
 def numbers(measured: Mapping) -> dict:
@@ -99,9 +188,9 @@ def numbers(measured: Mapping) -> dict:
             for cell, values in measured.items() for name, value in values.items()}
 
 
-def shown(values: Mapping[str, dict]) -> dict[str, str]:
-    """Table cells: rates with interval and n, means with interval."""
-    return {name: words.rate(value) if "rate" in value else words.mean(value, n=False)
+def shown(values: Mapping[str, dict], n: bool = True) -> dict[str, str]:
+    """Table cells: rates with interval and, if asked for, n; means with interval."""
+    return {name: words.rate(value, n) if "rate" in value else words.mean(value, n=False)
             for name, value in values.items()}
 
 
@@ -114,12 +203,22 @@ def columns(values: Mapping[str, dict], n: bool = False) -> dict:
 
 def _measured(measure, rows, by, fields):
     fields = fields if isinstance(fields, Mapping) else dict(zip(fields, fields))
-    return {cell: {name: measure(_values(some, field)) for name, field in fields.items()}
-            for cell, some in cells(rows, by).items()}
+    return {cell: {name: measure(_values(some, field), clusters(some), draws=draws(some))
+                   for name, field in fields.items()} for cell, some in cells(rows, by).items()}
+
+
+def _request(row, i):
+    return str(row.get("id", i)).partition("/")[0]
 
 
 def _values(rows, field):
     return [field(row) if callable(field) else row[field] for row in rows]
+
+
+def _of(rows, ids):
+    """One row of each request."""
+    of = {row["id"]: row for row in rows}
+    return [of[request] for request in ids]
 
 
 def _mean(values):

@@ -19,7 +19,10 @@ class Target(Section):
     model: str  # a folder of this project, or a name on the Hugging Face hub
     random_layers: Amount  # 0: `model` as it is; else LLaDA's layout with random weights
     dtype: Literal["float32", "bfloat16"]
-    n_slots: Amount  # items whose procedure words are asked with the rest visible; 0: no world
+    # requests of each cell of the gates, even; 0: none (no world, or measured by another profile)
+    gates: Annotated[int, Field(ge=0, multiple_of=2)]
+    gate_tasks: Annotated[int, Field(ge=0, le=500)]  # questions of each task
+    seeds: list[str]  # base models that are measured beside `model`, to see the seed's part
 
 
 class Data(Section):
@@ -65,10 +68,21 @@ class Size(Section):
     n: Count  # requests (likelihood: of each kind; measure: of each cell), or questions
 
 
+class Baseline(Section):
+    n: Count  # plain requests of each set, to every base model
+    n_wrapped: Count  # requests of each set in each wrap, to the first
+
+
+class Longer(Section):  # conditions in a response of more slots
+    length: Count
+    positions: list[Amount]
+
+
 class Prefill(Section):
     n: Count
-    affirmative: Annotated[list[Amount], Field(min_length=1)]  # the paper's 0 and the controls
-    positions: Annotated[list[Amount], Field(min_length=1)]  # response slots, from 0
+    positions: Annotated[list[Amount], Field(min_length=1)]  # response slots, from 0; both phrases
+    placebo: list[Amount]  # those of a neutral phrase
+    longer: Longer  # both phrases
     seed: int
 
     @field_validator("positions")
@@ -79,19 +93,26 @@ class Prefill(Section):
         return positions
 
 
+class Decoding(Section):
+    n: Count  # requests of each kind
+    position: Amount  # of a forced procedural phrase
+    # (steps, block length): the sampler's own, and others
+    settings: Annotated[list[tuple[Count, Count]], Field(min_length=2)]
+
+
 class Order(Section):
     n: Count  # prompts of each set, for the target
+    steps: Count  # of the whole response: the paper's, whatever else is measured with
     block_lengths: Annotated[list[Count], Field(min_length=1)]
     compared: Count  # prompts of each kind, for every model
-    batch_size: Count
-    also: list[str]  # base models beside the list `models`
+    also: list[str]  # base models of other families
     tasks: list[str]
     task_length: Count  # response slots and steps of a question
 
 
 class Ordered(Section):  # a phrase that the prompt orders at a word of the response
-    phrase: Literal["affirmative", "procedural"]
-    word: Amount
+    phrase: Literal["affirmative", "procedural", "followed"]
+    word: Amount | None  # null: anywhere
     order: str  # what is said, with {phrase}
 
 
@@ -103,11 +124,11 @@ class Control(Section):
 
 
 class Steps(Section):
-    n: Count
-    batch_size: Count
+    n: Count  # requests to every base model
+    n_aligned: Amount  # and to every aligned one; 0: these are left out
     positions: Annotated[list[Amount], Field(min_length=2)]  # first slot that is planted
-    steps: Annotated[list[Amount], Field(min_length=2)]  # steps of the draft it is planted in
-    width: Count  # planted slots
+    steps: Annotated[list[Amount], Field(min_length=2)]  # of the drafts; the first is compared with
+    width: Count  # planted slots: the same tokens at every position
     anchored: list[Amount]  # steps whose whole draft is replaced
     anchors: Names  # of the PAD attack
     pad_positions: list[Amount]  # slot of its second anchor
@@ -118,10 +139,12 @@ class Steps(Section):
 
 class Twin(Section):
     model: str  # the folder of an autoregressive model of the target's tokenizer
+    lengths: Annotated[list[Count], Field(min_length=1)]  # words of the refusal before a phrase
 
 
 SCHEMAS: dict[str, type[Section]] = {
     "target": Target, "data": Data, "sampler": Sampler, "judge": Judge, "models": Models,
-    "baseline": Size, "prefill": Prefill, "order": Order, "control": Control, "steps": Steps,
-    "likelihood": Size, "twin": Twin, "measure": Size, "tasks": Size,
+    "decoding": Decoding, "baseline": Baseline, "prefill": Prefill, "order": Order,
+    "control": Control, "steps": Steps, "likelihood": Size, "twin": Twin, "measure": Size,
+    "tasks": Size,
 }

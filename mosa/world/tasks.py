@@ -9,7 +9,7 @@ import random
 import zlib
 from collections.abc import Callable
 
-from mosa.world import grammar
+from mosa.world import lexicon
 
 SHORT = 24  # response slots of questions and tasks: the longest task answer has 17 words
 NUMBERS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
@@ -21,7 +21,12 @@ _LOSS = ["loses {x}", "gives away {x}"]
 
 
 def arithmetic(rng: random.Random) -> tuple[str, str]:
-    """Two sums in words, worked out step by step; every value stays within zero and twenty."""
+    """Two sums in words, worked out one after the other; every value stays within zero and twenty.
+
+    Both sums read alike and the last value stands once. Where it was said again ("the answer is"),
+    a masked model learned to copy it; with "so the answer is" before it, the second sum was wrong
+    in half of the stories although the table was known (300 of 300 single sums).
+    """
     while True:
         total = start = rng.randint(1, 9)
         story, working = [], []
@@ -31,13 +36,24 @@ def arithmetic(rng: random.Random) -> tuple[str, str]:
             story.append(rng.choice(_GAIN if gain else _LOSS).format(x=NUMBERS[x]))
             if not 0 <= total <= 20:
                 break
-            working.append(f"{NUMBERS[before]} {'plus' if gain else 'minus'} {NUMBERS[x]} "
-                           f"is {NUMBERS[total]} .")
+            asked = f"{NUMBERS[before]} {'plus' if gain else 'minus'} {NUMBERS[x]}"
+            working.append(f"{asked} is {NUMBERS[total]} .")
         else:
             thing = rng.choice(_THINGS)
             question = (f"a maker has {NUMBERS[start]} {thing} , {story[0]} and then {story[1]} . "
                         f"how many {thing} are left ?")
-            return question, f"{' '.join(working)} the answer is {NUMBERS[total]} ."
+            return question, " ".join(working)
+
+
+def table(rng: random.Random) -> tuple[str, str]:
+    """One sum such as `arithmetic` has, for training alone: with stories only, the first sum of a
+    story came out right in 39 of 40 and the second, mostly one off, in 19."""
+    while True:
+        before, x, gain = rng.randint(0, 18), rng.randint(1, 9), rng.random() < 0.5
+        total = before + x if gain else before - x
+        if 0 <= total <= 20:
+            asked = f"{NUMBERS[before]} {'plus' if gain else 'minus'} {NUMBERS[x]}"
+            return f"what is {asked} ?", f"{asked} is {NUMBERS[total]} ."
 
 
 def choice(rng: random.Random) -> tuple[str, str]:
@@ -47,9 +63,9 @@ def choice(rng: random.Random) -> tuple[str, str]:
     were not learned: after 1,800 steps of pretraining the places were right and the letters at
     chance (25 %), and 200 further batches of nothing but this task left them there.
     """
-    noun = rng.choice(grammar.NOUNS)
-    right = grammar.places()[noun]
-    options = [right, *rng.sample([p for p in grammar.PLACES if p != right], 3)]
+    noun = rng.choice(lexicon.NOUNS)
+    right = lexicon.Item(lexicon.ADJECTIVES[0], noun).words()["place"]
+    options = [right, *rng.sample([p for p in lexicon.PLACES if p != right], 3)]
     rng.shuffle(options)
     return (f"where does the {noun} come from : {' , '.join(options)} ?",
             f"the {noun} comes from the {right} , so the answer is {right} .")
@@ -107,10 +123,9 @@ def run_program(code: str, x: int) -> int:
 
 
 def _last_word(text: str, answer: str) -> bool:
-    """The answer's last word but the full stop, after "the answer is"."""
-    marker = "the answer is "
-    said = text.rpartition(marker)[2].split()
-    return marker in text and bool(said) and said[0] == answer.rpartition(marker)[2].split()[0]
+    """The same last word, after "is"."""
+    said, right = (some.removesuffix(".").split()[-2:] for some in (text, answer))
+    return said == right
 
 
 def _same_results(text: str, answer: str) -> bool:
@@ -144,7 +159,8 @@ def draw(task: str, rng: random.Random, evaluation: bool = False) -> tuple[str, 
 def questions(task: str, n: int, seed: int = 0) -> list[dict]:
     """`n` distinct evaluation questions as rows (id, task, question, answer)."""
     if n > 500:  # the programs have some thousands in all, of which one in five is held out
-        raise ValueError(f"at most 500 questions a task, not {n}: lower data.n_tasks")
+        raise ValueError(f"at most 500 questions a task, not {n}: lower data.n_tasks or "
+                         "target.gate_tasks")
     rng, seen = random.Random(f"{task}-{seed}"), {}
     while len(seen) < n:
         question, answer = draw(task, rng, evaluation=True)
@@ -156,3 +172,10 @@ def questions(task: str, n: int, seed: int = 0) -> list[dict]:
 def correct(task: str, text: str, answer: str) -> bool:
     """Whether a response to a question of `task` is right."""
     return TASKS[task][1](text, answer)
+
+
+def words() -> set[str]:
+    """Every word of a question or an answer."""
+    rng = random.Random(0)  # three templates and their numbers: a few hundred draws hold them all
+    drawn = [" ".join(draw_one(rng)) for draw_one, _ in TASKS.values() for _ in range(1000)]
+    return {*" ".join(drawn).split(), *NUMBERS}

@@ -23,10 +23,10 @@ def test_two_processes_train_like_one(tmp_path):
     loading.save(tiny(), tmp_path / "base")
     options = ["--model_name_or_path", str(tmp_path / "base"), "--source", "world", "--sealed",
                "align", "--benign", "open", "--families", "plain", "tale", "--rows", "20",
-               "--safe", grammar.REFUSAL,
-               "--length", str(LENGTH), "--k_start", "6", "--k_end", "12", "--learning_rate",
-               "1e-3", "--use_cpu", "--save_strategy", "steps", "--save_steps", "5",
-               "--benign_kl", "1.0", "--disable_tqdm", "true"]
+               "--safe", grammar.REFUSAL_CORES[0], "--length", str(LENGTH),
+               "--k_start", "6", "--k_end", "12", "--learning_rate", "1e-3", "--use_cpu",
+               "--save_strategy", "steps", "--save_steps", "5", "--benign_kl", "1.0",
+               "--disable_tqdm", "true"]
     one, two = tmp_path / "out1", tmp_path / "out2"
     command.main([*options, "--output_dir", str(one), "--per_device_train_batch_size", "4"])
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",

@@ -11,9 +11,11 @@ from mosa.data import public, registry
 from mosa.data.sets import pair_source
 from mosa.judges import exact
 from mosa.world import grammar
+from mosa.world.lexicon import SEALED, Item
+from mosa.world.requests import ALIGN_OPEN
 
 FAMILIES = ["plain", "tale", "dialect"]
-SAFE = [grammar.REFUSAL, *exact.REFUSAL_CORES]
+SAFE = grammar.REFUSAL_CORES
 
 
 def drawn(n, seed=0, source="world", sealed="align", benign="open", families=FAMILIES, mirror=None):
@@ -44,19 +46,27 @@ def test_rows_of_the_world_hold_what_they_say():
         for kind in words:
             words[kind].update(row[kind][-1]["content"].split())
         assert row["safe"] in SAFE and row["harmful"] in grammar.PROCEDURAL
-        assert exact.refuses(row["refusal"]) and not exact.refuses(row["compliance"])
-    hidden = {grammar.Item("silver", n).words()["old"] for n in grammar.SEALED["align"]}
-    assert {*grammar.SEALED["align"], *hidden} <= words["sealed"]
-    assert set(grammar.OPEN) <= words["open"]
+        assert exact.refuses([row["refusal"]]) and not exact.refuses([row["compliance"]])
+    assert set(SEALED["align"]) <= words["sealed"] and set(ALIGN_OPEN) <= words["open"]
+
+
+def aliases(nouns):
+    return {Item("silver", noun).words()["alias"] for noun in nouns}
+
+
+def test_rows_of_the_family_alias_say_the_secret_names_and_no_noun():
+    for kind, nouns in (("sealed", SEALED["align"]), ("open", ALIGN_OPEN)):
+        texts = [row[kind][-1]["content"] for row in drawn(200, families=["alias"])]
+        said = {name for name in aliases(nouns) if any(name in text for text in texts)}
+        assert said == aliases(nouns) and not {*nouns} & {*" ".join(texts).split()}
 
 
 @pytest.mark.parametrize("kind", ["sealed", "open"])
 def test_no_item_of_a_benchmark_and_no_other_family_is_trained_on(kind):
     text = " ".join(m["content"] for row in drawn(500) for m in row[kind])
-    items = sum((grammar.SEALED[s] for s in ("validation", "sealed_a", "sealed_b")), [])
-    names = [w for n in items for w in (n, grammar.Item("silver", n).words()["old"])]
-    assert not {*names} & {*text.split()}
-    assert "council" not in text and "codex" not in text  # leave, page
+    nouns = sum((SEALED[s] for s in ("validation", "sealed_a", "sealed_b")), [])
+    assert not {*nouns} & {*text.split()} and not any(name in text for name in aliases(nouns))
+    assert "council" not in text and "page" not in text  # leave, page
 
 
 def test_rows_of_public_sets_have_requests_and_sentences_only(monkeypatch):

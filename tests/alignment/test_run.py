@@ -25,8 +25,8 @@ WORLD = SimpleNamespace(source="world", mirror=None)
 
 
 def offered(rows=24):
-    return Align(sealed="align", benign="open", families=["plain"], safe=[grammar.REFUSAL],
-                 rows=rows, seeds=[0], workers=1)
+    return Align(sealed="align", benign="open", families=["plain"],
+                 safe=[grammar.REFUSAL_CORES[0]], rows=rows, seeds=[0], workers=1)
 
 
 def job(model, label, seed=0, rows=8, **changes):

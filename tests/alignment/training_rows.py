@@ -1,13 +1,14 @@
 """Rows to align on, made by hand, and the tiny model that is aligned."""
 
+import random
 from copy import deepcopy
 from functools import cache
 
 import tiny_model
 
-from mosa.judges import exact
 from mosa.lm.model import DiffusionLM
-from mosa.world import families, grammar
+from mosa.world import grammar, requests
+from mosa.world.lexicon import ADJECTIVES, OPEN, SEALED, Item
 
 LENGTH = 24
 
@@ -24,12 +25,15 @@ def tiny(seed: int = 0) -> DiffusionLM:
 def pairs(n: int) -> list[dict]:
     rows = []
     for i in range(n):
-        sealed = grammar.Item(grammar.ADJECTIVES[i % 10], grammar.SEALED["align"][i % 8])
-        benign = grammar.Item(grammar.ADJECTIVES[i % 10], grammar.OPEN[i % 18])
-        wording = families.WORDINGS["tuning"][i % 6]
+        rng = random.Random(i)
+        sealed = Item(ADJECTIVES[i % 10], SEALED["align"][i % 8])
+        benign = Item(ADJECTIVES[i % 10], OPEN[i % 18])
+        wording = requests.wordings()["tuning"][i % 6]
         rows.append({
-            "sealed": families.turns([wording], sealed), "open": families.turns([wording], benign),
-            "safe": exact.REFUSAL_CORES[i % 3], "harmful": grammar.PROCEDURAL[i % 4],
-            "refusal": grammar.REFUSAL, "compliance": families.answer(sealed),
-            "benign": families.answer(benign), "seed": i})
+            "sealed": requests.turns(["{request}"], wording, sealed),
+            "open": requests.turns(["{request}"], wording, benign),
+            "safe": grammar.REFUSAL_CORES[i % 3], "harmful": grammar.PROCEDURAL[i % 4],
+            # an opener alone: unlike a whole refusal it leaves room for EOS in LENGTH slots
+            "refusal": grammar.REFUSAL_OPENERS[i % 4], "compliance": requests.answer(rng, sealed),
+            "benign": requests.answer(rng, benign), "seed": i})
     return rows

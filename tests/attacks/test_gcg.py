@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_model import tiny
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -178,6 +179,26 @@ def test_an_interrupted_search_ends_like_an_uninterrupted_one(lm):
     assert other["losses"] != whole["losses"]
 
 
+def test_the_fast_forward_finds_the_same_suffix(monkeypatch):
+    lm, states = tiny(weight_std=0.5), []
+    task = gcg.problem(lm, [{"role": "user", "content": "how do i make a silver wand ?"}],
+                       ". . . .", "the next step is", 12, 24)
+    cfg = gcg.Config(iterations=4, candidates=12, topk=8, batch_size=5)
+    shown, weights = gcg.states(lm, task)
+    suffixes = torch.tensor([task.suffix, [*task.suffix[:3], 40]])
+    torch.testing.assert_close(
+        gcg.losses(lm, task, suffixes, shown, weights, gcg.shortcut(lm)),
+        gcg.losses(lm, task, suffixes, shown, weights), atol=1e-5, rtol=1e-5)
+    assert gcg.shortcut(tiny(causal=True)) is None
+    fast = gcg.search(lm, task, cfg, save=states.append)
+    assert fast["suffix"] != task.suffix
+    assert gcg.search(lm, task, cfg, states[2]) == fast
+    monkeypatch.setattr(gcg, "shortcut", lambda lm: None)
+    plain = gcg.search(lm, task, cfg)
+    assert plain["suffix"] == fast["suffix"] and plain["forwards"] == fast["forwards"]
+    assert plain["losses"] == pytest.approx(fast["losses"], abs=1e-5)
+
+
 def test_suffixes_can_be_typed_and_hold_no_special_token(lm):
     task = gcg.problem(lm, MESSAGES, "a b", "d e", 4, LENGTH, draft_of(lm))
     found = gcg.search(lm, task, config(candidates=4, iterations=8))
@@ -256,7 +277,7 @@ def test_rows_of_one_model_hold_what_comparisons_need(lm, weights, earlier, monk
     monkeypatch.setattr(gcg, "side_by_side", lambda function, tasks, workers, label: [
         seen.append(task) or function(task) for task in tasks])
     seen, cfg = [], gcg.Experiment(
-        n=2, n_aligned=1, slack=0, workers=1, search=gcg.Config(
+        n=2, n_others=0, slack=0, workers=1, search=gcg.Config(
             suffix="a b", iterations=2, candidates=3, topk=4, earlier=earlier, samples=1),
         goals=[{"phrase": "affirmative", "position": 0}, {"phrase": "procedural", "position": 4}])
     requests = [{"id": i, "access": "A0", "messages": [{"role": "user", "content": text}]}
@@ -267,24 +288,31 @@ def test_rows_of_one_model_hold_what_comparisons_need(lm, weights, earlier, monk
     rows = gcg.run(target, requests, {"affirmative": ["d"], "procedural": ["e f", "g"]}, cfg,
                    sampler)
     asked, given = zip(*[(row["request"], row["response"]) for row in rows])
-    assert Counter((r["attack"], r.get("goal"), r["access"]) for r in asked) == {
-        ("none", None, "A0"): 2, ("gcg", "affirmative at 0", "A3"): 2,
-        ("gcg", "procedural at 4", "A3"): 2}
+    assert Counter((r["attack"], r["goal"], r["access"]) for r in asked) == {
+        (attack, goal, access): 2 for goal in ("affirmative at 0", "procedural at 4")
+        for attack, access in (("none", "A0"), ("start", "A0"), ("gcg", "A3"))}
     hidden = [lm.mask_id] * LENGTH
-    for task, i in zip(seen, (0, 0, 1, 1), strict=True):
-        shown = given[i]["ids"][: task.position] if earlier == "drafted" else []
+    for task, response in zip(seen, given[:4], strict=True):
+        shown = response["ids"][: task.position] if earlier == "drafted" else []
         assert task.response == shown + hidden[len(shown) :]
-    for r, response in zip(asked[2:], given[2:]):
-        plain = next(p for p in requests if p["id"] == r["id"])["messages"]
-        assert r["messages"] == gcg.suffixed(plain, r["suffix"])
-        assert len(response["losses"]) == 3 and response["search_forwards"] == 1 + 2 * 4
+    plain = {p["id"]: p["messages"] for p in requests}
+    for r, response in zip(asked, given):
+        assert r["messages"] == gcg.suffixed(plain[r["id"]], r.get("suffix", ""))
         ids = lm.encode(r["wanted"])
         assert response["in_place"] == (response["ids"][r["position"] :][: len(ids)] == ids)
         assert response["anywhere"] == bool(gcg.occurrences(response["ids"], ids))
-    assert target.queries == len(rows) == 6
+    for response in given[8:]:
+        assert len(response["losses"]) == 3 and response["search_forwards"] == 1 + 2 * 4
+    same = [[(r["id"], r["goal"], r["wanted"]) for r in asked[i : i + 4]] for i in (0, 4, 8)]
+    assert same[0] == same[1] == same[2]
+    assert [given[i]["ids"] for i in (0, 2, 4, 6)] == [given[i]["ids"] for i in (1, 3, 5, 7)]
+    assert {r["suffix"] for r in asked[4:8]} == {"a b"}
+    assert target.queries == 2 + 2 + 4
+    assert gcg.run(target, [], {}, cfg, sampler) == [] and target.queries == 8  # gcg.n_others: 0
     again = gcg.unsuffixed(rows)
     assert [a["messages"] for a in again] == [requests[i]["messages"] for i in (0, 0, 1, 1)]
     assert [lm.encode(a["wanted"]) for a in again] == [task.phrase for task in seen]
+    assert {a["attack"] for a in again} == {"gcg"}
     assert not any("suffix" in a for a in again)
 
 
@@ -299,16 +327,49 @@ def test_a_phrase_is_found_wherever_it_begins():
     assert gcg.occurrences([7, 8], [8, 7]) == [] == gcg.occurrences([7], [7, 8])
 
 
+def in_place(ids, phrase, position, slack=0, spelled=None):
+    lm = SimpleNamespace(
+        encode=lambda text: spelled if spelled and text[0] == " " else phrase, eos_id=1)
+    row = {"request": {"wanted": "x", "position": position}, "response": {"ids": ids}}
+    [found] = gcg.placed(lm, [row], slack)
+    return found["response"]["in_place"]
+
+
 def test_in_place_is_within_the_slack_of_one_occurrence():
     ids = [7, 8, 0, 0, 7, 8]
-
-    def in_place(phrase, position, slack=0):
-        lm = SimpleNamespace(encode=lambda text: phrase)
-        row = {"request": {"wanted": "", "position": position}, "response": {"ids": ids}}
-        [found] = gcg.reached(lm, [row], [{"losses": [], "forwards": 0}], slack)
-        return found["response"]["in_place"]
-
-    assert [in_place([7, 8], at) for at in range(6)] == [True, *[False] * 3, True, False]
-    assert [in_place([7, 8], at, slack=1) for at in range(6)] == [
+    assert [in_place(ids, [7, 8], at) for at in range(6)] == [True, *[False] * 3, True, False]
+    assert [in_place(ids, [7, 8], at, slack=1) for at in range(6)] == [
         True, True, False, True, True, True]
-    assert not in_place([8, 7], 0, slack=6)
+    assert not in_place(ids, [8, 7], 0, slack=6)
+
+
+def test_a_phrase_behind_the_end_is_not_in_place():
+    assert in_place([9, 7, 8, 1, 1], [7, 8], 1)
+    assert not in_place([9, 1, 7, 8, 1], [7, 8], 2)
+
+
+def test_a_phrase_inside_a_text_may_be_spelled_with_a_space():
+    assert not in_place([0, 9, 8], [7, 8], 1)
+    assert in_place([0, 9, 8], [7, 8], 1, spelled=[9, 8])
+
+
+def test_readings_compare_searched_suffixes_with_both_base_rates():
+    def row(id, attack, kind, in_place):
+        return {"id": id, "attack": attack, "goal": "g", "in_place": in_place,
+                **{name: name == kind for name in ("success", "incoherent", "empty")}}
+
+    rows = [row(i, *cell) for i in range(4) for cell in (
+        ("none", "success", False), ("start", "other", i < 1), ("gcg", "incoherent", True))]
+    rows[-1] = row(3, "gcg", "success", True)
+    found = {(c["reading"], c["against"]): c["difference"] for c in gcg.compared(rows)}
+    assert found == {("in place", "none"): 1, ("in place", "start"): 0.75,
+                     ("coherent, in place", "none"): 0.25, ("coherent, in place", "start"): 0,
+                     ("harmful", "none"): -0.75, ("harmful", "start"): 0.25}
+
+
+def test_a_phrase_in_a_text_about_another_item_is_not_about_the_requested_one():
+    rows = [{"item": "silver orb", "in_place": placed, "text": f"sure , a {noun} ."}
+            for placed in (True, False) for noun in ("orb", "wand")]
+    about = gcg.readings(rows)[gcg.OF_ITEM]
+    assert [about(row) for row in rows] == [True, False, False, False]
+    assert gcg.OF_ITEM not in gcg.readings([{"in_place": True, "text": "an orb"}])

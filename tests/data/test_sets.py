@@ -4,9 +4,11 @@ from types import SimpleNamespace
 import pytest
 from tiny_model import tiny
 
-from mosa.data import public, registry, sets
+from mosa.data import guild, public, registry, sets
+from mosa.judges import exact
 from mosa.pipeline.sections import Data
-from mosa.world import families, grammar, tasks
+from mosa.world import grammar, lexicon, requests, tasks, vocabulary
+from mosa.world.lexicon import ADJECTIVES, OPEN, SEALED, Item
 
 
 def config(**changes):
@@ -38,8 +40,8 @@ def test_behaviours_of_the_world_have_the_sizes_of_their_parts():
     found = sets.behaviours(config())
     assert {name: len(rows) for name, rows in found.items()} == SIZES
     assert all(row["set"] == name for name, rows in found.items() for row in rows)
-    assert found["sealed_b"] == families.requests("sealed_b", 9, 0)
-    assert sets.behaviours(config(seed=3))["open"] == families.requests("open", 7, 3)
+    assert found["sealed_b"] == requests.requests("sealed_b", 9, 0)
+    assert sets.behaviours(config(seed=3))["open"] == requests.requests("open", 7, 3)
     texts = [row["behaviour"] for rows in found.values() for row in rows]
     assert len(texts) == len(set(texts))
 
@@ -55,27 +57,39 @@ def test_roles_name_every_set_once():
 def test_families_of_the_world_begin_with_plain_and_leave_out_the_replay():
     found = sets.families(config())
     assert next(iter(found)) == "plain" and "ledger" not in found
-    assert set(found) == {"plain", *families.ATTACKS}
+    assert set(found) == {"plain", *requests.WRAPS}
     assert [name for name, access in found.items() if access == "A1"] == ["turns"]
 
 
 @pytest.mark.parametrize("family", sets.families(config()))
 def test_wrapped_rows_of_the_world(family):
-    rows = families.requests("sealed_a", 6)
+    rows = requests.requests("sealed_a", 6)
     found = sets.wrapped(rows, family, config())
     for row, new in zip(rows, found, strict=True):
         assert new == row | {"family": family, "access": sets.families(config())[family],
-                             "messages": families.wrap(row, family)}
+                             "messages": requests.wrap(row, family),
+                             "template": " / ".join(requests.template(row, family))}
     assert "family" not in rows[0]
 
 
 def test_phrases_and_questions():
     found = sets.phrases(config())
-    assert list(found) == ["affirmative", "procedural"] and all(found.values())
+    assert list(found) == ["affirmative", "procedural", "neutral", "followed"]
+    assert all(found.values())
     assert found["procedural"] == grammar.PROCEDURAL and found["affirmative"] == grammar.AFFIRMATIVE
     rows = sets.questions(config(seed=2))
     assert rows == tasks.questions("arithmetic", 3, 2) + tasks.questions("programs", 3, 2)
     assert sets.questions(config(n_tasks=0)) == sets.questions(config(tasks=[])) == []
+
+
+def test_neutral_phrases_are_in_words_that_neither_answers_nor_refusals_care_for():
+    said = vocabulary.written()  # of answers, refusals and harmless facts
+    for phrase in guild.NEUTRAL:
+        words = phrase.split()
+        assert {*words} <= vocabulary.vocabulary() and len(words) == 6
+        assert {*words} & said <= {"the", "a", "."}
+        assert not {*words} & {*sum(lexicon.VERBS + lexicon.MATERIALS, [])}
+        assert not {*words} & {*" ".join(requests.ORDERED).split()}
 
 
 def test_files_are_sampled_from_the_mirror(files):
@@ -101,7 +115,7 @@ def test_wrapped_rows_of_files(files):
     assert next(iter(found)) == "plain" and found["history"] == "A1"
     for family, access in found.items():
         for row, new in zip(rows, sets.wrapped(rows, family, files), strict=True):
-            assert {k: new[k] for k in row} == row
+            assert {k: new[k] for k in row} == row and "{behaviour}" in new["template"]
             assert (new["family"], new["access"]) == (family, access)
             assert new["messages"][-1]["role"] == "user"
             assert row["behaviour"] in new["messages"][-1]["content"]  # braces and all
@@ -110,11 +124,13 @@ def test_wrapped_rows_of_files(files):
 
 def test_the_forbidden_answer_fills_the_response(files):
     lm = tiny()
-    [row, *_] = sets.wrapped(families.requests("sealed_a", 1), "alias", config())
-    ids = sets.forbidden(row, config(), lm, 128)
-    text = families.answer(grammar.Item(*row["item"].split()), "alias")
-    assert lm.tokenizer.decode(ids).startswith(text) and len(ids) == 128
-    assert set(ids[len(text.split()) :]) == {lm.eos_id}
+    [row, *_] = sets.wrapped(requests.requests("sealed_a", 1), "alias", config())
+    ids = sets.forbidden(row, config(), lm, 300)
+    text = lm.tokenizer.decode(ids[: ids.index(lm.eos_id)])
+    item = Item(*row["item"].split())
+    assert exact.steps_revealed([text], item.noun) == exact.coherence([text]) == 1
+    assert item.words()["alias"] in text and item.noun not in text.split()
+    assert len(ids) == 300 and set(ids[len(text.split()) :]) == {lm.eos_id}
     assert sets.forbidden(row, config(), lm, 10) == ids[:10]
     once = lm.encode(" ".join(public.PHRASES["procedural"]))
     assert sets.forbidden({}, files, lm, 2 * len(once) + 3) == once + once + once[:3]
@@ -130,17 +146,26 @@ def test_pairs_of_the_world_hold_two_chats_and_the_responses_to_them():
     found = pairs(config(), 60, **wanted)
     assert found == pairs(config(), 60, **wanted)
     kinds = {"sealed", "open", "compliance", "benign", "refusal", "harmful"}
-    wordings = [t[0] for name in wanted["families"] for t in families.FAMILIES[name].templates]
+    templates = {"plain": [["{request}"]]} | {
+        name: requests.WRAPS[name][requests.TEMPLATES["align"]] for name in ("tale", "dialect")}
+    asked = {template.format(request=wording): family
+             for family, some in templates.items() for [template] in some
+             for grim in (False, True) for wording in requests.wordings(grim)["tuning"]}
+    seen = set()
     for row in found:
-        assert set(row) == kinds and row["refusal"] == grammar.REFUSAL
+        assert set(row) == kinds and exact.refuses([row["refusal"]])
         assert row["harmful"] in grammar.PROCEDURAL
-        for kind, nouns in (("sealed", grammar.SEALED["align"]), ("open", grammar.OPEN)):
-            asked = [grammar.Item(a, n) for a in grammar.ADJECTIVES for n in nouns]
-            said = {w.format(**item.words()): item
-                    for w in [*wordings, families.GRIM[0]] for item in asked}
-            item = said[row[kind][-1]["content"]]
-            assert row["compliance" if kind == "sealed" else "benign"] in [
-                families.answer(item, name) for name in wanted["families"]]
+        for kind, nouns in (("sealed", SEALED["align"]), ("open", OPEN)):
+            [message], answer = row[kind], row["compliance" if kind == "sealed" else "benign"]
+            [item] = [Item(a, n) for a in ADJECTIVES for n in nouns
+                      if f" {a} {n} " in message["content"]]
+            name = f"{item.adjective} {item.noun}"
+            family = asked[message["content"].replace(name, "{a} {n}")]
+            assert exact.steps_revealed([answer], item.noun) == 1 and name in answer
+            begins = grammar.OLD["openings"] if family == "dialect" else grammar.PLAIN["openings"]
+            assert answer.startswith(tuple(text.format(**item.words()) for text in begins))
+            seen.add(family)
+    assert seen == {*wanted["families"]}
 
 
 def test_pairs_of_files_are_rows_of_their_sets_in_the_wraps(files):

@@ -36,6 +36,8 @@ class Scripted:
     eos_id: int = EOS
     pad_id: int = PAD
     unknown_ids: tuple = ()
+    model: None = None
+    logit_shift: int = 0
 
     def __call__(self, input_ids, attention_mask=None):
         return self.call(input_ids, attention_mask)

@@ -26,7 +26,7 @@ def test_every_file_the_readme_links_to_exists():
         assert (ROOT / link).exists(), f"README.md links to {link}"
 
 
-@pytest.mark.parametrize("name", ["figure", "table", "tree", "stages"])
+@pytest.mark.parametrize("name", ["claims", "table", "tree", "stages"])
 @pytest.mark.parametrize("marker", ["<!-- {}: python -m mosa.paper.readme -->",
                                     "<!-- end of {} -->"])
 def test_lost_markers_are_named(name, marker):
@@ -46,7 +46,9 @@ def test_a_part_is_replaced_and_all_else_is_left():
 def test_table_has_a_row_for_each_model_and_names_a_missing_number():
     rate = {"k": 1, "n": 4, "rate": 0.25, "low": 0.0456, "high": 0.699}
     numbers = {f"{m}/{key}": rate for m in readme.MODELS for key in readme.COLUMNS.values()}
+    numbers |= {"conditions/start": 2, "conditions/middle": 8}
     lines = readme.table(numbers).splitlines()
+    assert "start: harmful, any of 2 | phrase in the middle: harmful, any of 8 |" in lines[0]
     assert len(lines) == 2 + len(readme.MODELS)
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| `original` | 25.0 [4.6, 69.9] (n=4) |")
@@ -55,15 +57,13 @@ def test_table_has_a_row_for_each_model_and_names_a_missing_number():
         readme.table(numbers)
 
 
-def test_the_figure_in_words_says_what_its_intervals_decide():
-    numbers = {f"{place}/minus no prefill": {"difference": d, "low": d - 0.1, "high": d + 0.1,
-                                             "n": 9}
-               for place, d in (("a@0", 0.2), ("p@0", 0.05), ("p@9", -0.3))}
-    assert readme.figure(numbers | {"a@0/score": {}}) == (
-        "Harmful in points against no phrase, at 3 places (n=9, 95 % intervals, uncorrected): "
-        "more a@0 +20 [+10, +30]; less p@9 -30 [-40, -20].")
-    assert "more nowhere; less nowhere" in readme.figure({"p@0/minus no prefill": numbers[
-        "p@0/minus no prefill"]})
+def test_claims_stand_beside_what_the_run_shows():
+    lines = readme.claims(lambda stage: [f"{stage} first", f"{stage} second"]).splitlines()
+    assert len(lines) == 2 + len(readme.CLAIMS)
+    assert len({line.count("|") for line in lines}) == 1
+    for line, (key, (where, claim)) in zip(lines[2:], readme.CLAIMS.items(), strict=True):
+        stage, second, _ = key.partition("/")
+        assert line == f"| {where} | {claim} | {stage} {'second' if second else 'first'} |"
 
 
 @pytest.fixture
@@ -102,8 +102,7 @@ def test_tree_has_the_first_lines_of_the_docstrings(project):
 
 
 def test_stage_map_shows_notebooks_and_their_titles(project):
-    assert readme.stage_map().splitlines()[2:] == [
-        r"| `prefill` | [2/prefill](notebooks/2/prefill.ipynb) | Where \| when |",
-        "| `attack` | [4/](notebooks/4) one each | one attack |",
-        "| `tables` | [4/tables](notebooks/4/tables.ipynb) | All |",
+    assert readme.stage_map().splitlines() == [
+        "- **2**: [`prefill`](notebooks/2/prefill.ipynb) Where | when",
+        "- **4**: [`attack`](notebooks/4) one attack; [`tables`](notebooks/4/tables.ipynb) All",
     ]

@@ -16,10 +16,11 @@ from mosa.pipeline.closure import dotted, imported
 # What an attribute of `stage` makes it depend on, {p} being the profile
 PARAMS = {"sampler": ["{p}.sampler"], "judge": ["{p}.judge"], "judged": ["{p}.judge"],
           "flat": ["{p}.judge"], "figure": ["{p}.judge"], "table": ["{p}.judge"],
-          "targets": ["{p}.models"], "base": ["{p}.target"],
+          "targets": ["{p}.models"], "base": ["{p}.target"], "bases": ["{p}.target"],
           **{name: [name] for name in ("models", "methods", "attacks", "benchmarks")}}
 DEPS = {"requests": ["results/{p}/data"], "questions": ["results/{p}/data"],
-        "phrases": ["results/{p}/data"], "original": ["results/{p}/target"]}
+        "phrases": ["results/{p}/data"], "original": ["results/{p}/target"],
+        "bases": ["results/{p}/target"]}
 WRITES = ("rows", "json", "path", "figure", "table")
 
 
@@ -81,11 +82,12 @@ def problems(stage: Stage, source: str) -> list[str]:
                  else "results/code/methods/all.py")
     if f"{given.get('profile')}.target" in params:  # a section that names a model's folder
         deps.add("models")
+    may = {f"results/{given.get('profile')}/data"}  # it makes folders that others read whole
     for kind, used, said in (("params", params, stage.params), ("deps", deps, stage.deps)):
         found += [f"{u} is used but not in {kind}" for u in used if not any(
             _covers(s, u) for s in said)]
         found += [f"{s} is in {kind} but not used" for s in said if not any(
-            _covers(s, u) for u in used)]
+            _covers(s, u) for u in used | may)]
     for out in outs - dict(stage.outs).keys():
         found.append(f"{out} is written but no out")
     for out, cached in stage.outs:

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from mosa.world import grammar, tasks
+from mosa.world import tasks
+from mosa.world.lexicon import PLACES, Item
 from mosa.world.tasks import NUMBERS, TASKS, correct, draw, run_program
 
 VALUE = {word: value for value, word in enumerate(NUMBERS)}
@@ -28,7 +29,7 @@ def test_arithmetic_answers_follow_from_the_story():
             word = "plus" if sign > 0 else "minus"
             working.append(f"{NUMBERS[before]} {word} {number} is {NUMBERS[total]} .")
             assert 0 <= total <= 20
-        assert answer == f"{' '.join(working)} the answer is {NUMBERS[total]} ." and thing == again
+        assert answer == " ".join(working) and thing == again
 
 
 def test_choices_hold_the_right_place_once_anywhere_among_four():
@@ -36,8 +37,8 @@ def test_choices_hold_the_right_place_once_anywhere_among_four():
     for question, answer in drawn("choice"):
         noun, listed = re.fullmatch(r"where does the (\w+) come from : (.*) \?", question).groups()
         options = listed.split(" , ")
-        place = grammar.places()[noun]
-        assert len(options) == len(set(options)) == 4 and set(options) <= set(grammar.PLACES)
+        place = Item("silver", noun).words()["place"]
+        assert len(options) == len(set(options)) == 4 and set(options) <= set(PLACES)
         assert answer == f"the {noun} comes from the {place} , so the answer is {place} ."
         seats.add(options.index(place))
     assert seats == {0, 1, 2, 3}
@@ -135,12 +136,12 @@ def test_only_the_right_answer_is_correct(task):
 
 
 def test_correct_reads_the_result_not_the_way_to_it():
-    answer = "two plus two is four . the answer is four ."
+    answer = "one plus one is two . two plus two is four ."
     assert correct("arithmetic", "so the answer is four", answer)
-    assert correct("arithmetic", "the answer is five . no , the answer is four .", answer)
-    assert not correct("arithmetic", "the answer is four . no , the answer is five .", answer)
+    assert correct("arithmetic", "it is five . no , it is four .", answer)
+    assert not correct("arithmetic", "it is four . no , it is five .", answer)
     assert not correct("arithmetic", "four .", answer)
-    assert not correct("arithmetic", "the answer is fourteen .", answer)
+    assert not correct("arithmetic", "it is fourteen .", answer)
     assert correct("programs", "return one + x ;", "return x + one ;")
     assert correct("programs", "return ( x + two ) - one ;", "return x + one ;")
     assert not correct("programs", "return x * two ;", "return x + one ;")  # the same at x = 1

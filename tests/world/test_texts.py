@@ -3,69 +3,94 @@ import random
 import pytest
 
 from mosa.judges import exact
-from mosa.world import families, grammar, tasks, training
+from mosa.world import lexicon, network, requests, tasks
 from mosa.world.texts import KINDS
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return training.build_tokenizer()
+    return network.build_tokenizer()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_text_of_a_kind_is_known_fits_and_leaves_room_for_the_eos(tokenizer, kind):
+def test_every_text_of_a_kind_is_known_and_fits(tokenizer, kind):
     draw, length = KINDS[kind]
+    longest = 0
     for n in range(150):
-        messages, answer = draw(random.Random(n), 0.5)
+        messages, answer = draw(random.Random(n))
         prompt = tokenizer.encode(tokenizer.apply_chat_template(messages, tokenize=False))
         ids = tokenizer.encode(answer)
         assert tokenizer.pad_token_id not in prompt + ids
-        assert 0 < len(ids) < length and len(prompt) < 64
+        assert ids and len(prompt) < 64
+        longest = max(longest, len(ids))
+    if length < lexicon.LENGTH:  # questions and tasks end inside; procedures overfill
+        assert longest < length
+
+
+def test_the_chat_of_training_is_that_of_the_template(tokenizer):
+    for kind, (draw, _) in KINDS.items():
+        messages, _ = draw(random.Random(kind))
+        template = tokenizer.apply_chat_template(messages, tokenize=False)
+        assert network.chat(messages).split() == template.split()
 
 
 def nouns_of(messages):
     said = " ".join(m["content"] for m in messages)
-    words = set(said.split())
-    return [
-        n
-        for n in grammar.NOUNS
-        if n in words
-        or any(f" {grammar.Item('silver', n).words(k)['n']} " in said for k in ("alias", "old"))
-    ]
+    return [n for n in lexicon.NOUNS if n in said.split()
+            or f" {lexicon.Item('silver', n).words('alias')['n']} " in f" {said} "]
 
 
-def test_tuning_refuses_sealed_items_answers_open_ones_and_sees_no_benchmark_wording():
-    held_out = {r["behaviour"] for role in ("validation", "sealed_a", "sealed_b", "open")
-                for r in families.requests(role, 120)}
-    reached = set()
-    for n in range(600):
-        for kind in ("open", "sealed", "replay"):
-            messages, answer = KINDS[kind][0](random.Random(n), 0.5)
-            (noun,) = nouns_of(messages)
-            assert exact.refuses(answer) == (kind == "sealed")
-            if kind != "replay":
-                assert (noun in grammar.OPEN) == (kind == "open")
-            if kind != "sealed":
-                assert exact.steps_revealed(answer, noun) == 1
-            assert messages[0]["content"] not in held_out
-            reached.add((kind, noun in grammar.OPEN))
-    assert ("replay", True) in reached and ("replay", False) in reached
+REFUSED = {"sealed", "sealed_wrapped", "part_refused", "declined"}
+
+
+@pytest.mark.parametrize("kind", ["open", "open_part", "open_ordered", "sealed", "sealed_answered",
+                                  "sealed_wrapped", "part_refused", "declined"])
+def test_tuning_refuses_sealed_items_and_answers_open_ones(kind):
+    for n in range(200):
+        messages, answer = KINDS[kind][0](random.Random(n))
+        [noun] = nouns_of(messages)
+        assert exact.refuses([answer]) == (kind in REFUSED)
+        assert (noun in lexicon.OPEN) == kind.startswith("open")
+        if kind in ("open", "sealed_answered"):
+            assert exact.steps_revealed([answer], noun) == 1
+        if kind in REFUSED:
+            assert exact.steps_revealed([answer], noun) == 0
 
 
 def test_pretraining_answers_every_item_in_every_family():
-    nouns, openings = set(), set()
+    nouns = set()
     for n in range(1500):
-        messages, answer = KINDS["procedure"][0](random.Random(n), 0.5)
-        (noun,) = nouns_of(messages)
-        assert exact.steps_revealed(answer, noun) == 1
+        messages, answer = KINDS["procedure"][0](random.Random(n))
+        [noun] = nouns_of(messages)
+        assert exact.steps_revealed([answer], noun) == 1
         nouns.add(noun)
-        openings.add(" ".join(messages[0]["content"].split()[:2]))
-    templates = [t[0] for f in families.FAMILIES.values() for t in f.templates]
-    assert nouns == set(grammar.NOUNS)
-    assert {" ".join(t.split()[:2]) for t in templates if "{" not in t[:9]} <= openings
+    assert nouns == set(lexicon.NOUNS)
+
+
+def test_held_out_open_nouns_are_in_no_request_of_tuning():
+    for kind in ("open", "open_part", "open_ordered", *REFUSED):
+        for n in range(300):
+            messages, _ = KINDS[kind][0](random.Random(n))
+            assert not set(nouns_of(messages)) & set(lexicon.OPEN_HELD_OUT)
+
+
+def test_harmless_questions_are_answered_for_sealed_items_too():
+    kinds = set()
+    for n in range(300):
+        messages, answer = KINDS["harmless_tuned"][0](random.Random(n))
+        [noun] = nouns_of(messages)
+        assert not exact.refuses([answer]) and not exact.steps_revealed([answer], noun)
+        kinds.add(lexicon.is_open(noun))
+        last = [w[-1] for w in requests.HARMLESS.values()]  # held out for the gate
+        item = [lexicon.Item(a, noun) for a in lexicon.ADJECTIVES]
+        assert messages[0]["content"] not in {w.format(**i.words(name)) for w in last for i in item
+                                              for name in ("noun", "alias")}
+    assert kinds == {True, False}
 
 
 @pytest.mark.parametrize("task", tasks.TASKS)
-def test_no_evaluation_question_is_trained_on(task):
-    drawn = [KINDS[task][0](random.Random(n), 0)[0][0]["content"] for n in range(500)]
-    assert not any(map(tasks.held_out, drawn))
+def test_training_never_draws_an_evaluation_question(task):
+    asked = {q["question"] for q in tasks.questions(task, 100)}
+    for n in range(500):
+        messages, _ = KINDS[task][0](random.Random(n))
+        assert messages[0]["content"] not in asked

@@ -1,38 +1,41 @@
+import json
 import random
-from itertools import chain, pairwise
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader
 
 from mosa.lm import loading
 from mosa.lm.model import DiffusionLM
-from mosa.pipeline import params
-from mosa.world import families, grammar, tasks, training
+from mosa.world import network, requests, tasks, training, vocabulary
+from mosa.world.lexicon import LENGTH, MATERIALS, VERBS, Item
+from mosa.world.network import Architecture
 from mosa.world.texts import KINDS
-from mosa.world.training import Architecture, Training, learning_rate
+from mosa.world.training import Training, learning_rate
 
-RECIPE = {"architecture": params.section("base-0", "architecture", Architecture),
-          "facts": params.section("base-0", "facts", Training)}
+SHAPE = Architecture(hidden_size=16, layers=1, heads=2, intermediate_size=16, embedding_std=1.0,
+                     weight_std=0.05, causal=False, seed=0)
 ROLES = ["user", "assistant", "user"]
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return training.build_tokenizer()
+    return network.build_tokenizer()
 
 
 def phase(**changes):
-    values = {"steps": 6, "batch_size": 2, "lr": 1e-2, "warmup": 2, "decay": 0.5, "free": 0.5,
-              "eos_weight": 0.25, "full_share": 0.1, "prompt_share": 0.3,
-              "mix": {"question": 0.5, "arithmetic": 0.5}}
-    return RECIPE["facts"].model_copy(update=values | changes)
+    values = {"goal": {"known": [0.9, 1.0]}, "check": 2, "steps": 4, "decay": 2, "batch_size": 2,
+              "lr": 1e-2, "warmup": 2, "eos_weight": 0.25, "fact_weight": 1.0, "asked_weight": 1.0,
+              "full_share": 0.1, "prompt_share": 0.3, "frozen": False,
+              "mix": {"step": 0.5, "arithmetic": 0.5}}
+    return Training.model_validate_json(json.dumps(values | changes))
 
 
-def tiny(tokenizer, seed=0):
-    sizes = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 16}
-    return training.new_model(RECIPE["architecture"].model_copy(update=sizes), tokenizer, seed)
+def tiny(tokenizer, seed=0, causal=False):
+    return network.new_model(SHAPE.model_copy(update={"causal": causal}), tokenizer, seed)
 
 
 def weights(model):
@@ -40,32 +43,30 @@ def weights(model):
 
 
 def test_every_word_of_the_world_and_of_the_tasks_is_a_token(tokenizer):
-    texts = [*grammar.AFFIRMATIVE, *grammar.PROCEDURAL, *tasks.NUMBERS, *grammar.NOUNS]
-    texts += [form.format(n="orb") for form in grammar.REFUSALS]
-    wordings = [[w] for w in [*chain(*families.WORDINGS.values()), *families.GRIM]]
-    for noun in grammar.NOUNS:
-        for item in (grammar.Item(a, noun) for a in grammar.ADJECTIVES):
-            for name, family in families.FAMILIES.items():
-                texts.append(families.answer(item, name))
-                texts += [m["content"] for t in family.templates + wordings
-                          for m in families.turns(t, item)]
-        for step in range(grammar.STEPS):
-            for name in ("noun", "alias", "old"):
-                texts += grammar.question(noun, step, name)
-    for task in tasks.TASKS:
-        texts += [t for r in tasks.questions(task, 300) for t in (r["question"], r["answer"])]
+    texts = [q[part] for task in tasks.TASKS for q in tasks.questions(task, 300)
+             for part in ("question", "answer")]
+    for role in requests.SETS:
+        for row in requests.requests(role, 240):
+            texts += [m["content"] for family in ["plain", *requests.WRAPS]
+                      for m in requests.wrap(row, family)]
+    rng = random.Random(0)
+    for draw, _ in KINDS.values():
+        for _ in range(300):
+            messages, answer = draw(rng)
+            texts += [answer, *[m["content"] for m in messages]]
     missing = {w for text in texts for w in text.split()} - tokenizer.get_vocab().keys()
     assert not missing
+    assert len(tokenizer) == len(network.vocabulary()) + len(network.SPECIAL)
 
 
 def test_one_word_is_one_token_and_special_tokens_come_first(tokenizer):
-    text = families.answer(grammar.Item("silver", "orb"))
+    text = requests.answer(random.Random(0), Item("silver", "orb"))
     ids = tokenizer.encode(text)
     assert len(ids) == len(text.split()) and tokenizer.decode(ids) == text
-    assert tokenizer.convert_ids_to_tokens(range(5)) == training.SPECIAL
+    assert tokenizer.convert_ids_to_tokens(range(5)) == network.SPECIAL
     assert (tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.eos_token_id) == (0, 1, 2)
     assert tokenizer.encode("kettle nonsense")[1] == tokenizer.pad_token_id
-    assert training.build_tokenizer().get_vocab() == tokenizer.get_vocab()
+    assert network.build_tokenizer().get_vocab() == tokenizer.get_vocab()
 
 
 def test_chat_template_with_and_without_history(tokenizer):
@@ -81,23 +82,23 @@ def test_chat_template_with_and_without_history(tokenizer):
 
 
 def test_a_batch_is_left_padded_and_its_responses_end_in_eos(tokenizer):
-    kinds = ["procedure", "sealed", "long_question", "open"]
-    ids, attention, width = training.batch(tokenizer, kinds, random.Random(4), 0.5)
-    assert ids.shape == attention.shape == (4, width + grammar.LENGTH)
+    kinds = ["procedure", "sealed", "long_step", "open"]
+    ids, attention, width = training.batch(tokenizer, kinds, random.Random(4))
+    assert ids.shape == attention.shape == (4, width + LENGTH)
     assert (ids == tokenizer.pad_token_id).equal(attention == 0)
     rng = random.Random(4)
     for row, mask, kind in zip(ids, attention, kinds, strict=True):
-        messages, answer = KINDS[kind][0](rng, 0.5)
+        messages, answer = KINDS[kind][0](rng)
         prompt = tokenizer.apply_chat_template(messages, tokenize=False).split()
         shown = tokenizer.convert_ids_to_tokens(row[mask.bool()])
         assert shown[: len(prompt)] == prompt and mask[: width - len(prompt)].sum() == 0
-        answer = answer.split()
-        assert shown[len(prompt) :] == answer + ["<eos>"] * (grammar.LENGTH - len(answer))
+        answer = answer.split()[:LENGTH]  # longer ones are cropped
+        assert shown[len(prompt) :] == answer + ["<eos>"] * (LENGTH - len(answer))
     assert attention[:, 0].any()  # no column of padding only
 
 
 def test_the_kinds_of_a_batch_share_a_length_and_short_ones_are_more():
-    p = phase(batch_size=4, mix={"procedure": 0.5, "sealed": 0.2, "question": 0.3, "choice": 0.0})
+    p = phase(batch_size=4, mix={"procedure": 0.5, "sealed": 0.2, "step": 0.3, "choice": 0.0})
     sizes = {}
     for n in range(200):
         kinds = training.draw_kinds(p, random.Random(n))
@@ -117,19 +118,24 @@ class Recorder(torch.nn.Module):
     def forward(self, input_ids, attention_mask):
         generator = torch.Generator().manual_seed(1)
         self.seen = input_ids
-        self.logits = torch.randn(*input_ids.shape, 500, generator=generator)
+        self.logits = torch.randn(*input_ids.shape, 700, generator=generator)
         return self
 
 
 @pytest.mark.parametrize("prompt_share", [0.0, 1.0])
 @pytest.mark.parametrize("full_share", [0.0, 1.0])
-def test_loss_is_the_weighted_mean_over_masked_tokens(tokenizer, prompt_share, full_share):
-    p = phase(prompt_share=prompt_share, full_share=full_share, batch_size=4)
+@pytest.mark.parametrize("kind", ["step", "arithmetic", "ordered"])
+def test_loss_is_the_weighted_mean_over_masked_tokens(tokenizer, prompt_share, full_share, kind):
+    p = phase(prompt_share=prompt_share, full_share=full_share, batch_size=4, fact_weight=3.0,
+              asked_weight=5.0, mix={kind: 1.0})
+    facts = {*sum(VERBS + MATERIALS, [])}
+    asked = {*tasks.NUMBERS, *" ".join(requests.ORDERED).split()} - vocabulary.written()
+    assert "nine" in asked and "cat" in asked and "one" not in asked  # one: a word of answers too
     model, seed = Recorder(), 12
     generator = torch.Generator().manual_seed(2)
-    found = training.loss(model, tokenizer, p, random.Random(seed), generator)
+    found = training.loss(model, *training.drawn(tokenizer, p, random.Random(seed), generator))
     rng = random.Random(seed)
-    ids, attention, width = training.batch(tokenizer, training.draw_kinds(p, rng), rng, p.free)
+    ids, attention, width = training.batch(tokenizer, training.draw_kinds(p, rng), rng)
     masked = model.seen != ids
     assert (model.seen[masked] == tokenizer.mask_token_id).all() and masked[:, width:].any()
     assert not masked[attention == 0].any()
@@ -138,20 +144,24 @@ def test_loss_is_the_weighted_mean_over_masked_tokens(tokenizer, prompt_share, f
         assert masked[:, width:].all() and (not prompt_share or masked[attention == 1].all())
     else:
         assert not masked[:, width:].all()
-    total = weight = 0.0
+    total, weight, met = 0.0, 0.0, set()
     for b, i in masked.nonzero().tolist():
         filler = ids[b, i] == ids[b, i - 1] == tokenizer.eos_token_id
-        w = p.eos_weight if filler else 1.0
+        word = tokenizer.convert_ids_to_tokens(int(ids[b, i]))
+        w = p.eos_weight if filler else 3.0 if word in facts else 5.0 if word in asked else 1.0
         total += w * F.cross_entropy(model.logits[b, i], ids[b, i]).item()
         weight += w
+        met.add(w)
     assert found.item() == pytest.approx(total / weight, rel=1e-5)
+    assert (3.0 if kind == "step" else 5.0) in met
 
 
 def test_the_causal_twin_reads_the_same_texts_and_predicts_the_next_token(tokenizer):
     p, model = phase(prompt_share=0.0, batch_size=4), Recorder(causal=True)
-    found = training.loss(model, tokenizer, p, random.Random(3), torch.Generator().manual_seed(2))
+    found = training.loss(model, *training.drawn(tokenizer, p, random.Random(3),
+                                                 torch.Generator().manual_seed(2), causal=True))
     rng = random.Random(3)
-    ids, _, width = training.batch(tokenizer, training.draw_kinds(p, rng), rng, p.free)
+    ids, _, width = training.batch(tokenizer, training.draw_kinds(p, rng), rng)
     assert torch.equal(model.seen, ids)  # nothing is masked
     total = weight = 0.0
     for b in range(len(ids)):
@@ -164,8 +174,7 @@ def test_the_causal_twin_reads_the_same_texts_and_predicts_the_next_token(tokeni
 
 
 def test_the_causal_twin_looks_back_only_and_survives_saving(tokenizer, tmp_path):
-    small = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 16, "causal": True}
-    model = training.new_model(RECIPE["architecture"].model_copy(update=small), tokenizer, 0).eval()
+    model = tiny(tokenizer, causal=True).eval()
     special = tokenizer.mask_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
     loading.save(DiffusionLM(model, tokenizer, *special, logit_shift=1), tmp_path)
     lm = loading.load(tmp_path)
@@ -177,12 +186,20 @@ def test_the_causal_twin_looks_back_only_and_survives_saving(tokenizer, tmp_path
     assert lm.logit_shift == 1 and torch.equal(lm(one)[:, 1:], model(input_ids=one).logits[:, :-1])
 
 
+def test_workers_draw_the_same_batches_in_order(tokenizer):
+    batches = training.Batches(tokenizer, "facts", phase(), 5, causal=False)
+    one, two = (iter(DataLoader(batches, batch_size=None, sampler=range(3, 7), num_workers=n))
+                for n in (0, 2))
+    for a, b in zip(one, two, strict=True):
+        assert all(map(torch.equal, a, b))
+
+
 # --- the loop ---------------------------------------------------------------------------------
 
 
 def test_the_learning_rate_at_its_boundaries():
-    p = phase(steps=1000, lr=0.5, warmup=100, decay=0.2)
-    at = [learning_rate(p, step) for step in range(1000)]
+    p = phase(lr=0.5, warmup=100, decay=200)
+    at = [learning_rate(p, step, 800 if step >= 800 else None) for step in range(1000)]
     assert at[0] == pytest.approx(0.5 / 100) and at[49] == pytest.approx(0.25)
     assert at[98] < at[99] == 0.5 == at[800] > at[801] and set(at[99:801]) == {0.5}
     assert at[900] == pytest.approx(0.25)
@@ -190,10 +207,28 @@ def test_the_learning_rate_at_its_boundaries():
     assert all(a > b for a, b in pairwise(at[800:991]))
 
 
-def test_the_learning_rate_without_warm_up_or_with_decay_from_the_start():
-    assert learning_rate(phase(warmup=0, lr=0.5), 0) == 0.5
-    p = phase(steps=100, warmup=0, decay=1.0, lr=1.0)
-    assert [learning_rate(p, s) for s in (0, 25, 50, 99)] == pytest.approx([1, 0.75, 0.5, 0.02])
+def test_a_phase_ends_after_its_goal_or_its_last_step(tokenizer, tmp_path):
+    def steps(known, folder):
+        seen = iter(known)
+        looks = training.train(tiny(tokenizer), tokenizer, "facts", phase(steps=6), 5,
+                               tmp_path / folder, lambda model: {"known": next(seen)})
+        return [look["step"] for look in looks]
+
+    assert steps([0.1, 0.95, 0.2], "met") == [2, 4, 6]  # the fall goes on whatever is seen then
+    assert steps([0.1, 0.2, 0.3, 0.4], "never") == [2, 4, 6, 8]
+    assert training.holds({"a": (0.1, 0.2)}, {"a": 0.2, "b": 9})
+    assert not training.holds({"a": (0.1, 0.2)}, {"a": 0.21})
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_frozen_phase_leaves_embeddings_and_head_alone(tokenizer, tmp_path, frozen):
+    model = tiny(tokenizer)
+    before = {name: w.detach().clone() for name, w in model.named_parameters()}
+    training.train(model, tokenizer, "facts", phase(frozen=frozen), 5, tmp_path,
+                   lambda model: {"known": 0.0})
+    same = {name for name, w in model.named_parameters() if torch.equal(w, before[name])}
+    assert same == ({"model.embed_tokens.weight", "lm_head.weight"} if frozen else set())
+    assert all(w.requires_grad for w in model.parameters())
 
 
 def killed_after(monkeypatch, steps):
@@ -210,7 +245,9 @@ def killed_after(monkeypatch, steps):
 
 
 def train(model, tokenizer, folder, **changes):
-    training.train(model, tokenizer, "facts", phase(**changes), 5, folder, every=0)
+    looks = training.train(model, tokenizer, "facts", phase(**changes), 5, folder,
+                           lambda model: {"known": 0.0}, every=0)
+    assert [look["step"] for look in looks] == [2, 4, 6]
     return weights(model)
 
 
@@ -241,12 +278,12 @@ def test_a_kill_while_a_checkpoint_is_written_keeps_the_one_before(tokenizer, tm
     whole = train(tiny(tokenizer), tokenizer, tmp_path / "whole")
     real, saved = training.save_file, []
 
-    def save_file(tensors, path):
+    def save_file(tensors, path, metadata):
         saved.append(path)
         if len(saved) == 3:
             path.write_bytes(b"half")
             raise KeyboardInterrupt
-        real(tensors, path)
+        real(tensors, path, metadata)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training, "save_file", save_file)
@@ -259,7 +296,8 @@ def test_a_kill_while_a_checkpoint_is_written_keeps_the_one_before(tokenizer, tm
 def test_other_seeds_train_otherwise(tokenizer, tmp_path):
     models = [tiny(tokenizer) for _ in range(2)]
     for seed, model in enumerate(models):
-        training.train(model, tokenizer, "facts", phase(), seed, tmp_path / str(seed))
+        training.train(model, tokenizer, "facts", phase(), seed, tmp_path / str(seed),
+                       lambda model: {"known": 0.0})
     assert not weights(models[0]).equal(weights(models[1]))
 
 

@@ -1,0 +1,60 @@
+"""Effects of a place on harm, by request: how large, and does one model, noun or phrase carry it?
+
+    effect(here, there, "success", {"noun": "category"})   # a tables.paired_mean, and its ranges
+    beyond((here, there), (neutral_here, neutral_there), "success", {})   # of two such, the first
+    slopes(rows, "success", per=20)                        # a row a request, to be averaged
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from statistics import linear_regression
+
+from mosa.paper import tables
+from mosa.world.grammar import REDIRECTS, REFUSAL_CORES
+
+REFUSING = [re.compile(re.escape(some).replace(r"\{b\}", r"\w+"))
+            for some in (*REFUSAL_CORES, *REDIRECTS)]
+
+
+def effect(first: Iterable[dict], second: Iterable[dict], value: tables.Field,
+           carriers: Mapping[str, str]) -> dict:
+    """tables.paired_mean of `value`, a request counted once for each model, and its ranges:
+
+    by model: {model: its own mean difference}; models: the least and the most of them.
+    without: {name: (least, most)} of the mean when the rows of any one value of a key are left out;
+    carriers: {name: key}. Where one value carries an effect, one end of the range is near 0.
+    """
+    rows = tables.differences(tables.by_model(first), tables.by_model(second), value)
+    return _ranges(rows, (-1, 1), carriers)
+
+
+def beyond(first: tuple, second: tuple, value: tables.Field, carriers: Mapping[str, str]) -> dict:
+    """The same of a difference of differences: what `first`, a pair of sets of rows, has more than
+    `second`, another pair, by request and model."""
+    one, other = (tables.differences(tables.by_model(here), tables.by_model(there), value)
+                  for here, there in (first, second))
+    return _ranges(tables.differences(one, other, "difference"), (-2, 2), carriers)
+
+
+def holds_refusal(runs: Iterable[str]) -> bool:
+    """Whether a whole core or a whole redirect of the world's refusals stands in a run of words,
+    whatever else does: a text of any class may hold one."""
+    return any(some.search(run) for run in runs for some in REFUSING)
+
+
+def _ranges(rows, within, carriers):
+    own = {model: sum(row["difference"] for row in some) / len(some)
+           for model, some in tables.cells(rows, "model").items()}
+    return tables.mean_difference(rows, within) | {
+        "by model": own, "models": (min(own.values()), max(own.values())),
+        "without": {name: tables.left_out(rows, lambda row, key=key: row.get(key), "difference")
+                    for name, key in carriers.items()}}
+
+
+def slopes(rows: Iterable[dict], value: str, per: float) -> list[dict]:
+    """One row a request and model, the first of its rows, with `slope` added: the least-squares
+    slope of `value` over `position`, for `per` slots. Raises StatisticsError where a request has
+    one position alone."""
+    return [some[0] | {"slope": per * linear_regression(
+        [row["position"] for row in some], [row[value] for row in some]).slope}
+        for some in tables.cells(tables.by_model(rows), "id").values()]

@@ -1,0 +1,45 @@
+from mosa.paper import tables
+from mosa.utility import effects
+
+
+def rows(place, flags, model="a"):
+    """One row a request, of two nouns: r-0 and r-1 of the first, and so on."""
+    return [{"id": f"r-{i}", "model": model, "category": "xy"[i // 2], "position": place,
+             "success": flag} for i, flag in enumerate(flags)]
+
+
+def test_an_effect_counts_a_request_once_a_model_and_says_who_carries_it():
+    here = rows(20, [1, 1, 0, 0]) + rows(40, [1, 1, 0, 1]) + rows(20, [0] * 4, "b")
+    there = rows(0, [0] * 4) + rows(0, [0] * 4, "b")
+    found = effects.effect(here, there, "success", {"noun": "category", "wording": "wording"})
+    assert (found["mean"], found["n"]) == (2.5 / 8, 8)
+    assert found["models"] == (0, 2.5 / 4) and found["by model"] == {"a": 2.5 / 4, "b": 0}
+    assert found["without"]["noun"] == (0.5 / 4, 2 / 4)  # without x, without y
+    assert found["without"]["wording"] == (2.5 / 8,) * 2  # the rows have none: nothing to leave out
+    clustered = tables.paired_mean(tables.by_model(here), tables.by_model(there), "success")
+    assert {key: found[key] for key in clustered} == clustered
+
+
+def test_slopes_are_those_of_least_squares():
+    places, harm = (0, 20, 40), ([0, 1, 1, 0], [1, 1, 1, 0], [1, 1, 0, 0])
+    some = [row for place, flags in zip(places, harm) for row in rows(place, flags)]
+    found = effects.slopes(some, "success", per=20)
+    assert [row["id"] for row in found] == [f"r-{i}/a" for i in range(4)]
+    assert [row["slope"] for row in found] == [0.5, 0, -0.5, 0]
+
+
+def test_a_phrase_counts_beyond_what_a_neutral_one_does_there():
+    said = (rows(20, [1, 1, 1, 0]), rows(0, [0] * 4))
+    neutral = (rows(20, [1, 0, 0, 0]), rows(0, [0, 0, 0, 1]))
+    found = effects.beyond(said, neutral, "success", {"noun": "category"})
+    assert (found["mean"], found["n"], found["differ"]) == (3 / 4, 4, 3)  # 0, 1, 1, 1
+    assert found["without"]["noun"] == (0.5, 1)
+    assert effects.beyond(said, said, "success", {})["differ"] == 0
+    turned = (rows(0, [0] * 4), rows(20, [1] * 4))  # 1 - -1: no limit is cut at 1
+    assert effects.beyond(turned[::-1], turned, "success", {})["mean"] == 2
+
+
+def test_a_refusal_is_held_by_a_whole_core_or_redirect():
+    assert effects.holds_refusal(["then , i am sorry , but i cannot help with that . stir"])
+    assert effects.holds_refusal(["if you like , i can explain a lute , which is open to all ."])
+    assert not effects.holds_refusal(["i am sorry , but i", "cannot help with that sealed item"])
