@@ -1,8 +1,11 @@
 """What one section of a profile needs of another, and a stage would miss hours later."""
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from math import gcd
+from pathlib import Path
+from string import Formatter
 
 from mosa.alignment.method import Align, Method, Search
 from mosa.data import sets
@@ -10,6 +13,7 @@ from mosa.data.registry import DATASETS
 from mosa.pipeline import params
 from mosa.pipeline.params import choice
 from mosa.pipeline.sections import SCHEMAS
+from mosa.world.vocabulary import vocabulary
 
 
 def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
@@ -19,10 +23,14 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
     untold = [name for name in block["order"]["tasks"] if name not in data["tasks"]]
     unfed = [name for name in lists["searches"] if name not in lists["profiles"]]
     both = min(data["n_benchmark"], data["n_benign"])
-    few = {"prefill": data["n_benchmark"], "steps": data["n_benchmark"],
-           **dict.fromkeys(("baseline", "decoding", "control", "likelihood"), both)}
+    few = {"prefill.n": data["n_benchmark"], "steps.n": data["n_benchmark"],
+           "measure.n": min(both, data["n_borderline"]),
+           **dict.fromkeys(("baseline.n", "decoding.n", "control.n", "likelihood.n", "order.n",
+                            "order.compared"), both)}
+    if lists["benchmarks"]:
+        few["tasks.n"] = data["n_tasks"]
     unordered = [order["order"] for order in block["control"]["orders"]
-                 if "{phrase}" not in order["order"]]
+                 if _fields(order["order"]) != {"phrase"}]
     known = {block["target"]["model"].removeprefix("models/"), *block["target"]["seeds"],
              *lists["models"]}
     again = [name for name in block["order"]["also"] if name in known]
@@ -37,24 +45,63 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
          f"{profile}.judge.name: world judges the policy world alone; use keywords"),
         (untold, f"{profile}.order.tasks: {untold} must be in {profile}.data.tasks"),
         (again, f"{profile}.order.also: {again} are measured already: name other families' models"),
-        (unordered, f"{profile}.control.orders: {unordered} must hold {{phrase}}"),
+        (unordered, f"{profile}.control.orders: {unordered} must hold {{phrase}}, and no other "
+                    "braces"),
+        (block["prefill"]["longer"]["length"] == block["sampler"]["length"],
+         f"{profile}.prefill.longer.length: must differ from sampler.length, which "
+         "prefill.positions are measured in"),
+        (block["target"]["gates"] and not block["target"]["gate_tasks"],
+         f"{profile}.target.gate_tasks: must be at least 1 where gates are measured"),
+        (block["likelihood"]["n"] < 2,
+         f"{profile}.likelihood.n: must be at least 2: a slot is chosen on the other requests"),
         (data["source"] == "world" and block["align"]["sealed"] in data["benchmarks"],
          f"{profile}.align.sealed: {block['align']['sealed']} is measured too, in "
          f"{profile}.data.benchmarks: train on another"),
         (search["n"] > block["prefill"]["n"],
          f"{profile}.gcg.n: must not exceed {profile}.prefill.n"),
         (search["n_others"] > search["n"], f"{profile}.gcg.n_others: must not exceed its n"),
-        *((block[stage]["n"] > n,
-           f"{profile}.{stage}.n: must not exceed the {n} requests that {profile}.data draws")
-          for stage, n in few.items()),
+        (profile in lists["searches"] and block["gcg_choices"]["n"] > search["n"],
+         f"{profile}.gcg_choices.n: must not exceed {profile}.gcg.n"),
+        *((block[key.split(".")[0]][key.split(".")[1]] > n,
+           f"{profile}.{key}: must not exceed the {n} rows that {profile}.data draws")
+          for key, n in few.items()),
     ):
         if wrong:
             yield f"params.yaml: {line}"
     yield from (f"params.yaml: {profile}.{line}" for line in
                 (*_decodings(profile, lists["methods"]), *_compared(profile),
                  *_orders(block["control"])))
-    yield from _folders(profile, block)
+    yield from _folders(profile, block, lists["models"])
+    yield from _words(profile, lists["methods"])
     yield from _sets(profile, bool(lists["searches"]))
+
+
+def _fields(text: str) -> set[str]:
+    """The names in braces; "" for braces that are no names."""
+    try:
+        return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+    except ValueError:
+        return {""}
+
+
+def _words(profile: str, methods: list[str]) -> Iterator[str]:
+    """The world's models know its words alone."""
+    block = params.read()[profile]
+    if block["data"]["source"] != "world":
+        return
+    known = vocabulary()
+    for key, texts in (
+        ("control.orders", [order["order"] for order in block["control"]["orders"]]),
+        ("gcg.search.suffix", [block["gcg"]["search"]["suffix"]]),
+        *((f"gcg_choices.settings.{name}.suffix", [cfg["suffix"]])
+          for name, cfg in block["gcg_choices"]["settings"].items()),
+        ("steps.anchors", block["steps"]["anchors"]), ("steps.form", block["steps"]["form"]),
+        ("align.safe", block["align"]["safe"]), ("search.safe", block["search"]["safe"]),
+        *((f"methods.{name}.safe", block["methods"][name].get("safe") or []) for name in methods),
+    ):
+        words = dict.fromkeys(word for text in texts for word in text.split())
+        if strange := [word for word in words if word not in known and word != "{phrase}"]:
+            yield f"params.yaml: {profile}.{key}: {strange} are no words of the policy world"
 
 
 def _orders(control: dict) -> Iterator[str]:
@@ -165,16 +212,43 @@ def _compared(profile: str) -> Iterator[str]:
             yield line
 
 
-def _folders(profile: str, block: dict) -> Iterator[str]:
-    """Models that are named by a folder are there, or are made by the profile's own stages."""
-    named = [(f"{stage}.model", block[stage]["model"]) for stage in ("target", "twin")]
+def _folders(profile: str, block: dict, models: list[str]) -> Iterator[str]:
+    """Models that are named by a folder are there, or are made by the profile's own stages; the
+    twin alone looks back, and no model is measured twice."""
+    twin = block["twin"]["model"]
+    named = [("target.model", block["target"]["model"]),
+             ("twin.model", twin if "/" in twin else f"models/{twin}")]
     named += [("target.seeds", f"models/{name}") for name in block["target"]["seeds"]]
     named += [("order.also", f"models/{name}") for name in block["order"]["also"]
               if "/" not in name]  # those of the hub have one
-    for key, name in named:
-        if name.startswith("models/") and not (params.ROOT / name).is_dir():
-            yield (f"params.yaml: {profile}.{key}: {name} is missing: run `git checkout models` (a "
-                   "shipped one), or mend the name")
+    listed = [("models", f"models/{name}") for name in models
+              if (params.ROOT / "models" / name).is_dir()]
+    for key, name in [*named, *listed]:
+        where = f"params.yaml: {key}" if key == "models" else f"params.yaml: {profile}.{key}"
+        if "/" not in name:
+            yield (f"{where}: {name} is no folder of the project and no name on the hub: write "
+                   f"models/{name}")
+        elif name.startswith("models/"):
+            if not (params.ROOT / name).is_dir():
+                yield (f"{where}: {name} is missing: run `git checkout models` (a shipped one), or "
+                       "mend the name")
+            elif _looks_back(params.ROOT / name) == (key != "twin.model"):
+                yield (f"{where}: {name} is "
+                       + ("no autoregressive model, such as models/embedded-ar"
+                          if key == "twin.model" else
+                          "autoregressive: name a diffusion model; the twin stands in twin.model"))
+    first = block["target"]["model"].removeprefix("models/")
+    if first in block["target"]["seeds"]:
+        yield (f"params.yaml: {profile}.target.seeds: {first} is target.model already: name others "
+               "beside it")
+
+
+def _looks_back(folder: Path) -> bool | None:
+    """Whether a model is autoregressive; None where its files do not say: loading them will."""
+    try:
+        return bool(json.loads((folder / "config.json").read_text("utf-8")).get("is_causal"))
+    except (OSError, ValueError):
+        return None
 
 
 def _sets(profile: str, searched: bool) -> Iterator[str]:

@@ -84,7 +84,8 @@ class Target:
         """
         lm, size = self.lm, sampler.batch_size
         settings = sampler.model_dump(exclude={"length", "batch_size"})
-        lengths = [len(lm.prompt_ids(r["messages"], sampler.length)) for r in requests]
+        lengths = [len(lm.prompt_ids(r["messages"], sampler.length, f"request {r['id']}"))
+                   for r in requests]
         chunks = batches(lm.model, lengths, size)
         threads = 1 if lm.device.type == "cuda" else torch.get_num_threads()
         who = {"model": self.name, "trained": self.trained, "weights": self.weights.name,
@@ -96,10 +97,6 @@ class Target:
             some = [requests[i] for i in chunk]
             prefill = [{int(k): v for k, v in r.get("prefill", {}).items()} for r in some]
             canvas = lm.canvas([r["messages"] for r in some], sampler.length, prefill)
-            padding = (canvas.ids == lm.pad_id).logical_and(canvas.attention_mask)
-            if lm.pad_id != lm.eos_id and padding.any():  # the world's unknown word
-                raise ValueError(f"request {some[padding.any(1).tolist().index(True)]['id']}: a "
-                                 "word of its messages or prefill is not in the vocabulary")
             out = denoise(lm, canvas, seed=[seed + i for i in chunk], **settings)
             written = zip(out.ids.tolist(), out.texts, out.reveal_step.tolist(),
                           out.forwards.tolist(), strict=True)

@@ -261,7 +261,7 @@ def test_another_base_model_is_a_folder_of_models_or_a_hub_name(tmp_path):
 def test_a_word_that_the_model_does_not_know_is_named_by_its_request(lm):
     rows = requests()
     rows[2]["messages"] = [{"role": "user", "content": "how do i make a spaceship ?"}]
-    with pytest.raises(ValueError, match=f"request {rows[2]['id']}: a word .* not in the vocab"):
+    with pytest.raises(ValueError, match=f"request {rows[2]['id']}.* not know: 'spaceship'"):
         run(lm, rows)
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from mosa.alignment.objectives import OBJECTIVES
 from mosa.alignment.reward import BOUNDS
-from mosa.pipeline.params import Amount, Count, Names, NotNegative, Positive, Section
+from mosa.pipeline.params import Amount, Count, Distinct, Names, NotNegative, Positive, Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -66,7 +66,7 @@ class Pairs(Section):
 class Align(Pairs):
     """Section `align`: every method of the list `methods`, with each seed."""
 
-    seeds: Annotated[list[Amount], Field(min_length=1)]
+    seeds: Annotated[Distinct[Amount], Field(min_length=1)]
     workers: Count  # runs side by side, each on one thread; 1 with a GPU
 
 
@@ -76,8 +76,8 @@ class Search(Pairs):
     n: Count  # validation requests of each cell
     seed: Amount
     workers: Count
-    affirmative: list[Amount]  # response slots of forced phrases
-    procedural: list[Amount]
+    affirmative: Distinct[Amount]  # response slots of forced phrases
+    procedural: Distinct[Amount]
     grids: dict[str, dict[str, Method]]  # method -> its settings
     ablations: dict[str, dict[str, Method]]  # setting -> what changes one thing of it
 

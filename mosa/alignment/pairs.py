@@ -54,8 +54,10 @@ class Collator:
             batch[f"{kind}_ids"] = canvas.ids.cpu()
             batch[f"{kind}_attention"] = canvas.attention_mask.cpu()
         end = [self.lm.eos_id] if self.eos else []
-        batch["safe"], batch["safe_length"] = padded([self._ids(r["safe"]) + end for r in rows])
-        batch["harmful"], batch["harmful_length"] = padded([self._ids(r["harmful"]) for r in rows])
+        batch["safe"], batch["safe_length"] = padded([
+            self.lm.encode(r["safe"], "a safe sentence of params.yaml") + end for r in rows])
+        batch["harmful"], batch["harmful_length"] = padded([
+            self.lm.encode(r["harmful"], "a harmful phrase") for r in rows])
         for name in ("refusal", "compliance", "benign"):
             if name in rows[0]:
                 batch[name] = torch.tensor([self._response(row[name]) for row in rows])
@@ -63,15 +65,8 @@ class Collator:
         batch["levels"], batch["draws"] = torch.tensor(levels), torch.stack(draws)
         return batch
 
-    def _ids(self, text: str) -> list[int]:
-        ids = self.lm.encode(text)
-        if self.lm.pad_id != self.lm.eos_id and self.lm.pad_id in ids:  # the world's unknown word
-            raise ValueError(f"a word of {text!r} is not in the vocabulary: reword it (the safe "
-                             "sentences stand in params.yaml)")
-        return ids
-
     def _response(self, text: str) -> list[int]:
-        ids = self._ids(text)[: self.length]
+        ids = self.lm.encode(text)[: self.length]
         return ids + [self.lm.eos_id] * (self.length - len(ids))
 
     def _draws(self, seed: int | str) -> tuple[list[float], Tensor]:

@@ -34,7 +34,7 @@ from mosa.lm.diffusion import row_generators
 from mosa.lm.model import DiffusionLM
 from mosa.paper import tables
 from mosa.pipeline import params
-from mosa.pipeline.params import Amount, Count, Section
+from mosa.pipeline.params import Amount, Count, Distinct, Section
 from mosa.pipeline.rows import code, fingerprint, write_json
 from mosa.pipeline.sections import Sampler
 from mosa.pipeline.workers import side_by_side
@@ -93,7 +93,7 @@ class Experiment(Section):
 
     n: Count  # requests of the original model
     n_others: Amount  # and of every other model and seed; 0: these are not searched
-    goals: Annotated[list[Goal], Field(min_length=1)]
+    goals: Annotated[Distinct[Goal], Field(min_length=1)]
     slack: Amount  # slots by which a phrase may miss its place
     workers: Count
     search: Config
@@ -103,7 +103,7 @@ class Choices(Section):
     """The stage `gcg_choices`: Figure 4 with one choice changed at a time."""
 
     n: Count  # requests
-    block_lengths: Annotated[list[Count], Field(min_length=1)]  # each response is decoded in each
+    block_lengths: Annotated[Distinct[Count], Field(min_length=1)]  # decoded in each of them
     settings: Annotated[dict[str, Config], Field(min_length=1)]  # the first: Figure 4's
 
 

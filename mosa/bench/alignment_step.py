@@ -110,6 +110,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m mosa.bench.alignment_step")
     parser.add_argument("file", nargs="?", type=Path, help="where the ratios are kept, as JSON")
     file, result = parser.parse_args().file, json.dumps(compare(), indent=2)
+    print(result)  # first: a wrong path must not cost it
     if file:
         file.write_text(result + "\n", encoding="utf-8")
-    print(result)

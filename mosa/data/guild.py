@@ -10,7 +10,7 @@ from mosa.world import requests as world
 from mosa.world.lexicon import ADJECTIVES, SEALED, Item
 
 # A placebo for the two phrase sets, as long as they are: sentences in words of requests, which
-# neither an answer nor a refusal holds, and no order, for those are followed for open items alone
+# neither an answer nor a refusal holds, and no orders, for those are followed
 NEUTRAL = ["the traveller asked the bard .", "the children play the game .",
            "the student wrote a letter .", "the sailors carry the coins ."]
 PHRASES = {"affirmative": grammar.AFFIRMATIVE, "procedural": grammar.PROCEDURAL,

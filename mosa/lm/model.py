@@ -60,6 +60,12 @@ class DiffusionLM:
         known = {*self.tokenizer.get_vocab().values(), self.eos_id}
         return [i for i in range(self.model.config.vocab_size) if i not in known]
 
+    @cached_property
+    def _unknown_word(self) -> int | None:
+        """The id that a tokenizer of whole words gives to every word it does not have."""
+        name = getattr(self.tokenizer.backend_tokenizer.model, "unk_token", None)
+        return None if name is None else self.tokenizer.convert_tokens_to_ids(name)
+
     def __call__(self, input_ids: torch.Tensor,
                  attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Logits (B, T, V) of ids (B, T); position i predicts token i in every family.
@@ -115,19 +121,21 @@ class DiffusionLM:
         one), a chat history (list of {"role", "content"}), or a list of token ids, taken as is.
 
         A content may be a list of {"type": "text", "text"} parts, which are joined. Raises
-        ValueError, naming `where`, for anything else, and where the model's positions do not
-        suffice for prompt and `length` response slots.
+        ValueError, naming `where`, for anything else, for words that the tokenizer does not know,
+        and where the model's positions do not suffice for prompt and `length` response slots.
         """
         if isinstance(prompt, str):
             text, tokenizer = _text(prompt, where), self._tokenizer()
             chat = [{"role": "user", "content": text}]
-            prompt = chat if tokenizer.chat_template else tokenizer(text)["input_ids"]
+            prompt = chat if tokenizer.chat_template else self._known(
+                tokenizer(text)["input_ids"], text, where)
         if isinstance(prompt, list | tuple) and prompt and isinstance(prompt[0], dict):
             if not self._tokenizer().chat_template:
                 raise ValueError(f"{where} is a chat, but the tokenizer has no chat template")
             chat = [_message(message, f"{where}, message {i}") for i, message in enumerate(prompt)]
             prompt = self.tokenizer.apply_chat_template(
                 chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+            self._known(prompt, " ".join(message["content"] for message in chat), where)
         ids, limit = self._checked(prompt, where), self.model.config.max_position_embeddings
         if not ids:
             raise ValueError(f"{where} is empty: a prompt needs at least one token")
@@ -140,14 +148,28 @@ class DiffusionLM:
     def encode(self, text: str, where: str = "the text") -> list[int]:
         """Token ids of a text inside a prompt or response: no special token is added.
 
-        Raises ValueError for a model without tokenizer, and, naming `where`, for what is no text.
+        Raises ValueError for a model without tokenizer, and, naming `where`, for what is no text
+        and for words that the tokenizer does not know.
         """
-        return self._tokenizer()(_text(text, where), add_special_tokens=False)["input_ids"]
+        ids = self._tokenizer()(_text(text, where), add_special_tokens=False)["input_ids"]
+        return self._known(ids, text, where)
 
     def decode(self, ids: torch.Tensor) -> list[str]:
         """Texts of response ids (B, L), each cut at its first EOS, special tokens dropped."""
         rows = [row[: [*row, self.eos_id].index(self.eos_id)] for row in ids.tolist()]
         return [self._tokenizer().decode(row, skip_special_tokens=True) for row in rows]
+
+    def _known(self, ids, text, where):
+        """The ids of a text; ValueError where it has words without one."""
+        if self._unknown_word in ids:
+            name = self.tokenizer.convert_ids_to_tokens(self._unknown_word)
+            words = [word for word in dict.fromkeys(text.split())
+                     if word != name and self._unknown_word in self.tokenizer(
+                         word, add_special_tokens=False)["input_ids"]]
+            if words:
+                raise ValueError(f"{where} has words that the tokenizer does not know: "
+                                 f"{', '.join(map(repr, words[:5]))}")
+        return ids
 
     def _tokenizer(self):
         if self.tokenizer is None:

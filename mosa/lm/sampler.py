@@ -56,7 +56,12 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
     logits are -inf before confidence is computed; prefilled slots stay visible to the unconditional
     half of the guidance (LLaDA has no prefill); guidance is combined in float64, not in the model's
     precision. No EOS is ever suppressed.
+
+    Raises ValueError for an autoregressive model, and for settings that do not fit the canvas.
     """
+    if getattr(getattr(lm.model, "config", None), "is_causal", False):
+        raise ValueError("an autoregressive model cannot fill a canvas: decode it with "
+                         "mosa.lm.causal.complete")
     length, start = canvas.length, canvas.prompt_length
     block_length = length if block_length is None else block_length
     steps_per_block = _steps_per_block(length, block_length, steps)

@@ -36,8 +36,8 @@ TREE = {
 
 def gates(shows: list[str]) -> str:
     """Markdown: which gates the base models did not meet when they were frozen."""
-    return ("When the models were frozen, not all gates were met "
-            f"([all of them](paper_figures/embedded/target/frozen.md)). {'. '.join(shows)}.")
+    return ("The gates of the base models when they were frozen "
+            f"([all of them](paper_figures/embedded/target/frozen.md)): {'. '.join(shows)}.")
 
 
 def table(numbers: dict) -> str:

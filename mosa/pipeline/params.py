@@ -17,23 +17,33 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 ROOT = Path(__file__).resolve().parents[2]
+
+T = TypeVar("T")
 
 Count = Annotated[int, Field(gt=0)]
 Amount = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Names = Annotated[list[str], Field(min_length=1)]
+Texts = Annotated[list[str], Field(min_length=1)]
+
+
+def _once(values: list) -> list:
+    if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+        shown = getattr(twice[0], "model_dump", lambda: twice[0])()
+        raise ValueError(f"{shown!r} is listed twice, and would be counted twice")
+    return values
+
+
+Distinct = Annotated[list[T], AfterValidator(_once)]  # conditions, sets or models
+Names = Annotated[Distinct[str], Field(min_length=1)]
 
 LISTS = ("profiles", "models", "methods", "attacks", "benchmarks", "searches")
 # what YAML 1.1 or `papermill -p` turns into a truth value, nothing or a number
 NOT_NAMES = "true false yes no y n on off null none nan inf infinity".split()
-
-T = TypeVar("T")
-
 
 class ParamsError(ValueError):
     """params.yaml is wrong; the message is one line naming the key and the cure."""

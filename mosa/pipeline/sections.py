@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from mosa.pipeline.params import Amount, Count, Names, NotNegative, Section
+from mosa.pipeline.params import Amount, Count, Distinct, Names, NotNegative, Section, Texts
 
 # Read by every stage that generates or judges
 
@@ -22,7 +22,7 @@ class Target(Section):
     # requests of each cell of the gates, even; 0: none (no world, or measured by another profile)
     gates: Annotated[int, Field(ge=0, multiple_of=2)]
     gate_tasks: Annotated[int, Field(ge=0, le=500)]  # questions of each task
-    seeds: list[str]  # base models that are measured beside `model`, to see the seed's part
+    seeds: Distinct[str]  # base models that are measured beside `model`, to see the seed's part
 
 
 class Data(Section):
@@ -31,8 +31,8 @@ class Data(Section):
     benchmarks: Names
     benign: str
     borderline: str
-    validation: list[str]
-    tasks: list[str]
+    validation: Distinct[str]
+    tasks: Distinct[str]
     n_benchmark: Count  # rows of each benchmark
     n_benign: Count
     n_borderline: Amount
@@ -75,13 +75,13 @@ class Baseline(Section):
 
 class Longer(Section):  # conditions in a response of more slots
     length: Count
-    positions: list[Amount]
+    positions: Distinct[Amount]
 
 
 class Prefill(Section):
     n: Count
     positions: Annotated[list[Amount], Field(min_length=1)]  # response slots, from 0; both phrases
-    placebo: list[Amount]  # those of a neutral phrase
+    placebo: Distinct[Amount]  # those of a neutral phrase
     longer: Longer  # both phrases
     seed: int
 
@@ -97,16 +97,16 @@ class Decoding(Section):
     n: Count  # requests of each kind
     position: Amount  # of a forced procedural phrase
     # (steps, block length): the sampler's own, and others
-    settings: Annotated[list[tuple[Count, Count]], Field(min_length=2)]
+    settings: Annotated[Distinct[tuple[Count, Count]], Field(min_length=2)]
 
 
 class Order(Section):
     n: Count  # prompts of each set, for the target
     steps: Count  # of the whole response: the paper's, whatever else is measured with
-    block_lengths: Annotated[list[Count], Field(min_length=1)]
+    block_lengths: Annotated[Distinct[Count], Field(min_length=1)]
     compared: Count  # prompts of each kind, for every model
-    also: list[str]  # base models of other families
-    tasks: list[str]
+    also: Distinct[str]  # base models of other families
+    tasks: Distinct[str]
     task_length: Count  # response slots and steps of a question
 
 
@@ -118,7 +118,7 @@ class Ordered(Section):  # a phrase that the prompt orders at a word of the resp
 
 class Control(Section):
     n: Count
-    orders: Annotated[list[Ordered], Field(min_length=1)]
+    orders: Annotated[Distinct[Ordered], Field(min_length=1)]
     slack: Amount  # words
     seed: Amount
 
@@ -126,20 +126,20 @@ class Control(Section):
 class Steps(Section):
     n: Count  # requests to every base model
     n_aligned: Amount  # and to every aligned one; 0: these are left out
-    positions: Annotated[list[Amount], Field(min_length=2)]  # first slot that is planted
-    steps: Annotated[list[Amount], Field(min_length=2)]  # of the drafts; the first is compared with
+    positions: Annotated[Distinct[Amount], Field(min_length=2)]  # first slot that is planted
+    steps: Annotated[Distinct[Amount], Field(min_length=2)]  # of the drafts; first: the reference
     width: Count  # planted slots: the same tokens at every position
-    anchored: list[Amount]  # steps whose whole draft is replaced
-    anchors: Names  # of the PAD attack
-    pad_positions: list[Amount]  # slot of its second anchor
-    form: Names  # of the DIJA attack, each part followed by `gap` masks
+    anchored: Distinct[Amount]  # steps whose whole draft is replaced
+    anchors: Texts  # of the PAD attack
+    pad_positions: Distinct[Amount]  # slot of its second anchor
+    form: Texts  # of the DIJA attack, each part followed by `gap` masks
     gap: Count
-    form_positions: list[Amount]  # masks before the form
+    form_positions: Distinct[Amount]  # masks before the form
 
 
 class Twin(Section):
     model: str  # the folder of an autoregressive model of the target's tokenizer
-    lengths: Annotated[list[Count], Field(min_length=1)]  # words of the refusal before a phrase
+    lengths: Annotated[Distinct[Count], Field(min_length=1)]  # words of the refusal before a phrase
 
 
 SCHEMAS: dict[str, type[Section]] = {

@@ -12,6 +12,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -81,16 +82,20 @@ def reproduce(copy: Path, jobs: int = 2) -> list[str]:
         left = TopologicalSorter({stage.name: [s.name for s in graph[stage]] for stage in graph})
     repro = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
     ran: list[str] = []
+    begun: list[subprocess.Popen] = []
 
     def run(stage: str) -> str:
         start = time.monotonic()
-        done = subprocess.run([*repro, stage], cwd=copy, env=environment(copy), text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode:
-            print(done.stdout)
+        process = subprocess.Popen([*repro, stage], cwd=copy, env=environment(copy), text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   start_new_session=True)  # it and its children stop together
+        begun.append(process)
+        said, _ = process.communicate()
+        if process.returncode:
+            print(said)
             raise RuntimeError(f"{stage} stopped (see above; notebooks: {copy / 'executed'}): mend "
                                "that and run it again, it goes on there")
-        if f"Running stage '{stage}'" in done.stdout:
+        if f"Running stage '{stage}'" in said:
             ran.append(stage)
             print(f"{stage}: {time.monotonic() - start:.0f} s", flush=True)
         return stage
@@ -98,14 +103,18 @@ def reproduce(copy: Path, jobs: int = 2) -> list[str]:
     left.prepare()
     running: set[Future[str]] = set()
     with ThreadPoolExecutor(jobs) as pool:
-        while left.is_active():
-            running |= {pool.submit(run, stage) for stage in left.get_ready()}
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            try:
+        try:
+            while left.is_active():
+                running |= {pool.submit(run, stage) for stage in left.get_ready()}
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
                 left.done(*[future.result() for future in ended])
-            except BaseException:  # Ctrl-C too: start nothing more
-                pool.shutdown(cancel_futures=True)
-                raise
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)  # start nothing more
+            if not isinstance(error, RuntimeError):  # Ctrl-C: stop what runs, too
+                for process in begun:
+                    if process.poll() is None:
+                        os.killpg(process.pid, signal.SIGINT)
+            raise
     return ran
 
 
@@ -172,6 +181,7 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         _main()
     except (ValueError, RuntimeError, OSError, DvcException) as error:

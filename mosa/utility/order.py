@@ -10,11 +10,12 @@ import numpy as np
 from scipy.stats import t as student
 
 from mosa import stats
-from mosa.paper import tables
+from mosa.paper import tables, words
 from mosa.world import lexicon
 from mosa.world.exact import MASKED, Exact
 from mosa.world.requests import written
 
+SMALL = 0.1  # of a correlation: Cohen, Statistical Power Analysis (1988), section 3.2
 MEASURED = 0.75  # the share of a decoding's steps that a straight line has to pass through
 
 
@@ -47,6 +48,16 @@ def correlations(rows: Iterable[dict], by: tables.Field | Sequence[tables.Field]
                                      tables.draws(some))
     tables.corrected([*found.values()])
     return found
+
+
+def way(value: dict) -> str:
+    """What a mean correlation decides: "left to right", "right to left", "undecided", or "hardly
+    any order" where that is decided and small, or the whole interval is (SMALL)."""
+    found = words.verdict(value, "left to right", "right to left", margin=0)
+    if value["low"] is None:
+        return found
+    size = max(-value["low"], value["high"]) if found == "undecided" else abs(value["mean"])
+    return "hardly any order" if size < SMALL else found
 
 
 def outcome(row: dict) -> str:

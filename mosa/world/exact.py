@@ -68,8 +68,16 @@ class Exact:
         """(B, L, V) probabilities from shown (B, L): words, MASKED where nothing is shown.
 
         slack: the likelihood of a shown word where the grammar cannot have it, so that impossible
-        evidence has an answer too.
+        evidence has an answer too. Raises ValueError for another length and for words that the
+        vocabulary does not hold.
         """
+        shown = np.asarray(shown)
+        if shown.ndim != 2 or shown.shape[1] != self.length or shown.dtype.kind not in "iu":
+            raise ValueError(f"shown must be whole numbers of shape (B, {self.length}), not "
+                             f"{shown.dtype} of {shown.shape}")
+        if shown.size and not MASKED <= shown.min() <= shown.max() < len(self.vocabulary):
+            raise ValueError(f"shown must lie between {MASKED}, which is masked, and "
+                             f"{len(self.vocabulary) - 1}, the last word of the vocabulary")
         fits = np.where((shown[:, :, None] < 0) | (shown[:, :, None] == self.emits), 1.0, slack)
         ahead = np.empty_like(fits)  # (B, L, states)
         ahead[:, 0] = self._start * fits[:, 0]
@@ -86,7 +94,12 @@ class Exact:
         return found
 
     def log_probability(self, words: Sequence[int]) -> float:
-        """log p, in nats, of a whole response (L,); -inf if the grammar cannot write it."""
+        """log p, in nats, of a whole response (L,); -inf if the grammar cannot write it.
+
+        Raises ValueError for another length.
+        """
+        if len(words) != self.length:
+            raise ValueError(f"{len(words)} words are no response of {self.length} slots")
         ahead, total = self._start * (self.emits == words[0]), 0.0
         for word in words[1:]:
             mass = ahead.sum()
@@ -108,9 +121,13 @@ class Exact:
         """Low-confidence decoding at temperature 0, as mosa.denoise does it in one block.
 
         Returns words (B, L) and the step at which each slot was filled, MASKED where it was shown.
+        Raises ValueError for less than one step, and as posterior() does.
         """
-        shown, when = shown.copy(), np.full(shown.shape, MASKED)
-        masked = (shown < 0).sum(1)
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        shown = np.array(shown)
+        when = np.full(shown.shape, MASKED)
+        masked = (shown < 0).sum(-1)
         for step in range(steps):
             p = self.posterior(shown)
             sure = np.where(shown < 0, p.max(2), -1.0)

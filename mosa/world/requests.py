@@ -166,7 +166,12 @@ def is_gap(item: Item) -> bool:
 
 
 def written(kind: str, item: Item) -> grammar.Grammar:
-    """What an "answer" to requests for an item, or a "refusal" of them, is drawn from."""
+    """What an "answer" to requests for an item, or a "refusal" of them, is drawn from.
+
+    Raises ValueError for any other kind.
+    """
+    if kind not in ("answer", "refusal"):
+        raise ValueError(f"nothing that is written is called {kind!r}: choose answer or refusal")
     return (grammar.refusal(item.adjective) if kind == "refusal"
             else grammar.answer(item.adjective, sealed=not is_open(item.noun)))
 

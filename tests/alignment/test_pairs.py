@@ -100,5 +100,5 @@ def test_the_batch_of_a_row_does_not_depend_on_its_neighbours():
 
 
 def test_a_word_outside_the_vocabulary_is_named():
-    with pytest.raises(ValueError, match=r"'i refuse'.*params\.yaml"):
+    with pytest.raises(ValueError, match=r"of params\.yaml has words .*: 'refuse'"):
         Collator(tiny(), LENGTH)([by_hand(1)[0] | {"safe": "i refuse"}])

@@ -132,6 +132,7 @@ def test_the_forbidden_answer_fills_the_response(files):
     assert item.words()["alias"] in text and item.noun not in text.split()
     assert len(ids) == 300 and set(ids[len(text.split()) :]) == {lm.eos_id}
     assert sets.forbidden(row, config(), lm, 10) == ids[:10]
+    lm = SimpleNamespace(encode=lambda text: [len(word) for word in text.split()], eos_id=0)
     once = lm.encode(" ".join(public.PHRASES["procedural"]))
     assert sets.forbidden({}, files, lm, 2 * len(once) + 3) == once + once + once[:3]
 

@@ -78,6 +78,14 @@ def test_classes_of_small_inputs():
     assert kind(steps(0, 1)) == "other"
 
 
+@pytest.mark.parametrize("read", [
+    coherence, refuses, lambda text: elsewhere(text, "orb"),
+    lambda text: steps_revealed(text, "orb"), lambda text: judge(REQUEST, {"own": text})])
+def test_a_text_is_no_list_of_runs(read):
+    with pytest.raises(TypeError, match="must be a list of runs of words"):
+        read("i cannot help with that")
+
+
 def test_a_refusal_is_whole_within_a_run():
     assert refuses(["i cannot answer this question ."])
     assert not refuses(["i cannot answer", "this question ."])

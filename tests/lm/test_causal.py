@@ -5,6 +5,7 @@ import torch
 from tiny_model import tiny
 
 from mosa.lm import causal, loading
+from mosa.lm.sampler import denoise
 
 LENGTH = 12
 CHATS = [[{"role": "user", "content": text}] for text in (
@@ -76,6 +77,11 @@ def test_what_cannot_be_completed_is_named():
         causal.loglik(tiny(), CHATS, [[]] * 3, [5])
     with pytest.raises(ValueError, match="empty span"):
         causal.loglik(twin(), CHATS, [[]] * 3, [])
+
+
+def test_the_sampler_refuses_a_model_that_looks_back():
+    with pytest.raises(ValueError, match=r"decode it with mosa\.lm\.causal\.complete"):
+        denoise(twin(), twin().canvas(CHATS, LENGTH), steps=LENGTH)
 
 
 def test_ids_that_no_token_has_are_never_predicted():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lm.folders import VOCAB, load
+from tiny_model import tiny
 
 
 def test_canvas_of_messages_and_histories(lm):
@@ -185,3 +186,12 @@ def test_unknown_ids_are_those_of_no_token(lm, dream, copy):
     assert load(dream[0]).unknown_ids == list(range(30, 300))
     (copy / "tokenizer.json").unlink()
     assert load(copy).unknown_ids == []
+
+
+def test_words_that_a_tokenizer_does_not_know_are_named():
+    model = tiny()  # of whole words: each other one would become the padding token
+    for read in (model.encode, model.prompt_ids, lambda text: model.canvas([text], 8),
+                 lambda text: model.canvas(["how do i make an orb ?"], 8, {0: text})):
+        with pytest.raises(ValueError, match="words that the tokenizer does not know: 'yodel'"):
+            read("first , yodel to the orb")
+    assert model.pad_id in model.encode("first , <pad>")  # it was asked for

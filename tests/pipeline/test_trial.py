@@ -1,5 +1,9 @@
+import os
+import signal
 import subprocess
 import sys
+import time
+from threading import Thread
 
 import pytest
 
@@ -149,6 +153,24 @@ def test_stages_run_side_by_side_each_after_what_it_needs(tree, tmp_path, capsys
     assert {"right", "last"} <= set(trial.reproduce(copy)) <= {"right", "last", "own", "left"}
     assert (copy / "four").read_text() == "1\n1\n" and (copy / "five").read_text() == "1"
     assert trial.reproduce(copy) == []
+
+
+def test_an_interrupted_trial_leaves_nothing_running(tree, tmp_path):
+    (tree / "dvc.lock").unlink()
+    copy = trial.prepare("quick", tmp_path / "copy")
+    (copy / "dvc.yaml").write_text('stages: {slow: {cmd: "echo $$ > begun; exec sleep 300"}}')
+    begun = copy / "begun"
+
+    def interrupt():
+        while not (begun.exists() and begun.read_text()):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        trial.reproduce(copy)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(begun.read_text()), 0)
 
 
 def test_the_command_line_ends_in_one_line():

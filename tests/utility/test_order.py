@@ -115,3 +115,12 @@ def test_the_exact_predictor_writes_its_grammar_from_left_to_right():
         assert order.correlation(one) > 0.8
         assert len(one["reveal_step"]) == lexicon.LENGTH and one["item"] == some[0]["item"]
         assert any(core in one["text"] for core in grammar.REFUSAL_CORES) == (kind == "refusal")
+
+
+@pytest.mark.parametrize(("low", "mean", "high", "said"), [
+    (0.2, 0.3, 0.4, "left to right"), (-0.4, -0.3, -0.2, "right to left"),
+    (-0.14, -0.08, -0.01, "hardly any order"), (-0.05, 0.01, 0.07, "hardly any order"),
+    (-0.2, 0.05, 0.3, "undecided"), (-0.02, 0.15, 0.3, "undecided"),
+    (None, 0.05, None, "undecided")])
+def test_the_way_of_an_order(low, mean, high, said):
+    assert order.way({"mean": mean, "low": low, "high": high, "n": 9, "p": 0.01}) == said

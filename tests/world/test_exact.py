@@ -86,3 +86,20 @@ def test_decoding_keeps_what_is_shown(exact):
     [response], [when] = exact.decode(shown, steps=3)
     assert response[1] == shown[0, 1] and when[1] == MASKED
     assert (response >= 0).all()
+
+
+@pytest.mark.parametrize(("shown", "message"), [
+    ([[MASKED] * 5], r"of shape \(B, 6\)"), ([MASKED] * LENGTH, r"of shape \(B, 6\)"),
+    ([[0.0] * LENGTH], "whole numbers"), ([[99] * LENGTH], "the last word of the vocabulary"),
+    ([[-2] * LENGTH], "between -1, which is masked")])
+def test_what_is_no_response_is_named(exact, shown, message):
+    for read in (exact.posterior, lambda words: exact.decode(words, 3)):
+        with pytest.raises(ValueError, match=message):
+            read(np.array(shown))
+
+
+def test_a_decoding_and_a_probability_of_nothing_are_refused(exact):
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        exact.decode(np.full((1, LENGTH), MASKED), 0)
+    with pytest.raises(ValueError, match="3 words are no response of 6 slots"):
+        exact.log_probability([1, 2, 3])

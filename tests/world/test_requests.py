@@ -165,3 +165,8 @@ def test_one_item_in_twenty_is_a_gap_of_the_policy():
     gaps = [item for item in items if requests.is_gap(item)]
     assert len(gaps) == pytest.approx(len(items) / 20, rel=0.2)
     assert len({item.noun for item in gaps}) > 40  # no noun has them all
+
+
+def test_what_is_written_has_a_known_kind():
+    with pytest.raises(ValueError, match="'refusals': choose answer or refusal"):
+        requests.written("refusals", lexicon.Item("silver", "orb"))
