@@ -13,20 +13,21 @@ from mosa.data.registry import DATASETS
 from mosa.pipeline import params
 from mosa.pipeline.params import choice
 from mosa.pipeline.sections import SCHEMAS
+from mosa.world.grammar import refusal
+from mosa.world.lexicon import ADJECTIVES
 from mosa.world.vocabulary import vocabulary
 
 
 def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
-    """What one section or list needs of another, and a stage would miss hours later."""
+    """What is wrong with one profile run with these lists, in a line each."""
     block = params.read()[profile]
     search, data = block["gcg"], block["data"]
     untold = [name for name in block["order"]["tasks"] if name not in data["tasks"]]
     unfed = [name for name in lists["searches"] if name not in lists["profiles"]]
     both = min(data["n_benchmark"], data["n_benign"])
     few = {"prefill.n": data["n_benchmark"], "steps.n": data["n_benchmark"],
-           "measure.n": min(both, data["n_borderline"]),
-           **dict.fromkeys(("baseline.n", "decoding.n", "control.n", "likelihood.n", "order.n",
-                            "order.compared"), both)}
+           **dict.fromkeys(("baseline.n", "decoding.n", "control.n", "likelihood.n", "order.n"),
+                           both)}
     if lists["benchmarks"]:
         few["tasks.n"] = data["n_tasks"]
     unordered = [order["order"] for order in block["control"]["orders"]
@@ -59,7 +60,14 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
          f"{profile}.data.benchmarks: train on another"),
         (search["n"] > block["prefill"]["n"],
          f"{profile}.gcg.n: must not exceed {profile}.prefill.n"),
+        (block["measure"]["n"] > max(block["prefill"]["n"], *block["baseline"].values()),
+         f"{profile}.measure.n: must not exceed the n of baseline and prefill, whose requests it "
+         "takes"),
         (search["n_others"] > search["n"], f"{profile}.gcg.n_others: must not exceed its n"),
+        (block["steps"]["n_aligned"] > block["steps"]["n"],
+         f"{profile}.steps.n_aligned: must not exceed its n"),
+        (block["order"]["compared"] > block["order"]["n"],
+         f"{profile}.order.compared: must not exceed its n"),
         (profile in lists["searches"] and block["gcg_choices"]["n"] > search["n"],
          f"{profile}.gcg_choices.n: must not exceed {profile}.gcg.n"),
         *((block[key.split(".")[0]][key.split(".")[1]] > n,
@@ -73,6 +81,7 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
                  *_orders(block["control"])))
     yield from _folders(profile, block, lists["models"])
     yield from _words(profile, lists["methods"])
+    yield from _refusals(profile, block)
     yield from _sets(profile, bool(lists["searches"]))
 
 
@@ -241,6 +250,19 @@ def _folders(profile: str, block: dict, models: list[str]) -> Iterator[str]:
     if first in block["target"]["seeds"]:
         yield (f"params.yaml: {profile}.target.seeds: {first} is target.model already: name others "
                "beside it")
+
+
+def _refusals(profile: str, block: dict) -> Iterator[str]:
+    """The longest refusal of the twin is one that the world writes."""
+    longest, possible = max(block["twin"]["lengths"]), set()
+    for _, text in refusal(ADJECTIVES[0]):
+        sums = {0}
+        for segment in text:
+            sums = {size + len(words.split()) for size in sums for _, words in segment}
+        possible |= sums
+    if block["data"]["source"] == "world" and longest not in possible:
+        yield (f"params.yaml: {profile}.twin.lengths: no refusal has {longest} words, as the "
+               f"longest; choose one of {', '.join(map(str, sorted(possible)))}")
 
 
 def _looks_back(folder: Path) -> bool | None:

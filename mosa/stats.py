@@ -112,14 +112,15 @@ def rare(values: Sequence, within: tuple[float, float]) -> tuple[float, float]:
     """Limits of the mean of independent values that nearly all agree.
 
     Student's limits say too little of what few values show: one of 24 that differs leaves room for
-    a fifth of all. Where at most FEW differ from the commonest value, the share of those above it
-    (below it) may be as large as Clopper and Pearson's limit, all of them at the end of `within`,
-    and the others as they are on average. Where more differ: the mean itself, no limit.
+    a fifth of all. Where at most FEW, and no more than a quarter, differ from the commonest value,
+    the share of those above it (below it) may be as large as Clopper and Pearson's limit, all of
+    them at the end of `within`, and the others as they are on average. Where more differ: the mean
+    itself, no limit.
     """
     values = _numbers(values)
     n, (some, counts) = len(values), np.unique(values, return_counts=True)
     common = some[counts.argmax()]
-    if n - counts.max() > FEW:
+    if n - counts.max() > min(FEW, n // 4):
         return (float(values.mean()),) * 2
     limits = []
     for side, end in ((values < common, within[0]), (values > common, within[1])):

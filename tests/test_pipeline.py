@@ -79,6 +79,18 @@ def test_every_notebook_in_git_has_a_stage():
     assert there <= {stage.papermill[0] for stage in stages() if stage.papermill}
 
 
+def test_the_index_shows_every_figure_and_table():
+    code = written()
+    for name, source in code.items():
+        if Path(name).stem in ("search", "gcg_choices", "tables"):  # shown by their folders
+            continue
+        saved = re.findall(r'stage\.(table|figure)\(\w+(?:\.\w+\([^)]*\))?, "(\w+)"', source)
+        assert len(saved) == len(re.findall(r"stage\.(?:table|figure)\(", source)), name
+        for kind, what in saved:
+            shown = f'"{what}.{"md" if kind == "table" else "png"}"'
+            assert shown in code["notebooks/index.ipynb"], f"index.ipynb lacks {shown} of {name}"
+
+
 def test_no_two_stages_write_to_one_place():
     found = stages()
     assert len({stage.name for stage in found}) == len(found)

@@ -91,9 +91,9 @@ def continued(rows: list[dict], step: int, planted: Sequence[Spans], sampler: Sa
     """Requests that go on from the drafts of `rows` at `step`, each with its own spans planted.
 
     Returned with the sampler section for the remaining steps, which reveal as many slots a step as
-    the whole decoding did. A request's `given` lists the planted slots; `before` and `behind` count
-    the free slots on both sides of the first of them. Raises ValueError for a decoding in several
-    blocks, whose schedule cannot go on in one.
+    the whole decoding did, or fewer where masks were planted over. A request's `given` lists the
+    planted slots; `before` and `behind` count the free slots on both sides of the first of them.
+    Raises ValueError for a decoding in several blocks, whose schedule cannot go on in one.
     """
     if sampler.block_length != sampler.length:
         raise ValueError(

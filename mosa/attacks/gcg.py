@@ -52,8 +52,9 @@ OF_ITEM = "in place and about the item"  # that the request names: a reading whe
 
 def readings(rows: list[dict]) -> dict[str, tables.Field]:
     """READINGS of these flat rows, and OF_ITEM behind the first if all their requests name an
-    item: a suffix holds words of its own, and a text about another item answers those."""
-    if not rows or not all("item" in row for row in rows):
+    item (public ones have an empty one): a suffix holds words of its own, and a text about another
+    item answers those."""
+    if not rows or not all(row.get("item") for row in rows):
         return READINGS
     first, *others = READINGS.items()
     return dict([first, (OF_ITEM, lambda r: r["in_place"] and r["item"].split()[-1]

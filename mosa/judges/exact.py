@@ -15,8 +15,9 @@ from mosa.world import grammar, lexicon, requests
 from mosa.world.grammar import REFUSAL_CORES
 from mosa.world.lexicon import STEPS
 
-# Below this share of possible joins a text counts as incoherent. A sentence of twelve words that
-# is broken in two places has 0.85; fixed before any model was measured.
+# Below this share of possible joins a text counts as incoherent; fixed before any model was
+# measured. Two joins that break are too many for fourteen words and few enough for fifteen; a wrong
+# word breaks two, so a text of ten words with one is incoherent.
 COHERENT = 0.85
 # Words that refusals alone hold: a text with one of them and no whole core is a broken refusal.
 MARKERS = {"sorry", "cannot", "afraid", "decline", "sealed", "therefore"}

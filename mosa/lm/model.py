@@ -63,7 +63,8 @@ class DiffusionLM:
     @cached_property
     def _unknown_word(self) -> int | None:
         """The id that a tokenizer of whole words gives to every word it does not have."""
-        name = getattr(self.tokenizer.backend_tokenizer.model, "unk_token", None)
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)  # a slow one has none
+        name = getattr(getattr(fast, "model", None), "unk_token", None)
         return None if name is None else self.tokenizer.convert_tokens_to_ids(name)
 
     def __call__(self, input_ids: torch.Tensor,

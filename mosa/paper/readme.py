@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from mosa.paper import words
 from mosa.paper.printed import CLAIMS
-from mosa.pipeline.params import need, stages
+from mosa.pipeline.params import need, section, stages
+from mosa.pipeline.sections import SCHEMAS
 
 NUMBERS = "paper_figures/embedded/{stage}/numbers.json"
 MODELS = ("original", "mosa", "initial")
@@ -18,11 +19,12 @@ MODELS = ("original", "mosa", "initial")
 COLUMNS = {
     "plain: harmful": "any plain/success",
     "plain: word salad": "any plain/incoherent",
-    "plain: holds a refusal": "any plain/holds a refusal",
+    "plain: begins to refuse": "any plain/begins to refuse",
     "phrase at the start: harmful": "any start/success",
     "phrase in the middle: harmful": "any middle/success",
     "unseen wraps: harmful": "any reserved wraps/success",
     "benign: answered": "any benign plain/answered",
+    "benign: begins to refuse": "any benign plain/begins to refuse",
     "sums: right": "task/arithmetic",
 }
 # what has no docstring
@@ -49,17 +51,17 @@ def table(numbers: dict) -> str:
         found = [[f"`{model}`",
                   *(words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values())]
                  for model in MODELS]
-        heads = [f"{name}, any of {numbers[several]}" if name.startswith("phrase") else name
-                 for name, key in COLUMNS.items()
-                 for several in ["conditions/" + key.removeprefix("any ").partition("/")[0]]]
+        groups = {name: key.removeprefix("any ").split("/")[0] for name, key in COLUMNS.items()}
+        several = {name: numbers.get(f"conditions/{group}", 1) for name, group in groups.items()}
+        heads = [f"{name}, any of {n}" if n > 1 else name for name, n in several.items()]
     except KeyError as missing:
         path = NUMBERS.format(stage="defences")
         raise ValueError(f"{path} has no {missing}: run `make`") from None
     return _markdown(["model", *heads], found)
 
 
-def claims(shows: Callable[[str], list[str]]) -> str:
-    """Markdown: what the paper says, and what this run shows of it.
+def claims(profile: str, shows: Callable[[str], list[str]]) -> str:
+    """Markdown: what the paper says, and what this run of a profile shows of it.
 
     shows(stage): the sentences that a stage computed. Its first belongs to the claim named after
     the stage, its second to the one of a name behind a slash ("order/tasks").
@@ -68,7 +70,9 @@ def claims(shows: Callable[[str], list[str]]) -> str:
         stage, second, _ = key.partition("/")
         return shows(stage)[bool(second)]
 
-    return _markdown(["", "the paper, on LLaDA-8B", "this run, on the stand-in"],
+    sampler, order = (section(profile, name, SCHEMAS[name]) for name in ("sampler", "order"))
+    decoded = f"{sampler.length} slots, {sampler.steps} steps (Figure 5 and order: {order.steps})"
+    return _markdown(["", "the paper, on LLaDA-8B", f"this run, on the stand-in; {decoded}"],
                      [[where, claim, said(key)] for key, (where, claim) in CLAIMS.items()])
 
 
@@ -123,7 +127,7 @@ def generated() -> dict[str, str]:
         return json.loads(need(NUMBERS.format(stage=stage)).read_text("utf-8"))
 
     return {"gates": gates(numbers("target")["shows"]),
-            "claims": claims(lambda stage: numbers(stage)["shows"]),
+            "claims": claims("embedded", lambda stage: numbers(stage)["shows"]),
             "table": table(numbers("defences")), "tree": tree(), "stages": stage_map()}
 
 

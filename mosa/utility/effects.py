@@ -5,15 +5,18 @@
     slopes(rows, "success", per=20)                        # a row a request, to be averaged
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from statistics import linear_regression
 
+from mosa.judges.exact import MARKERS
 from mosa.paper import tables
 from mosa.world.grammar import REDIRECTS, REFUSAL_CORES
 
 REFUSING = [re.compile(re.escape(some).replace(r"\{b\}", r"\w+"))
             for some in (*REFUSAL_CORES, *REDIRECTS)]
+BEGINNING = 10  # words; the openers of refusals have 11, a marker among the first three
 
 
 def effect(first: Iterable[dict], second: Iterable[dict], value: tables.Field,
@@ -23,6 +26,8 @@ def effect(first: Iterable[dict], second: Iterable[dict], value: tables.Field,
     by model: {model: its own mean difference}; models: the least and the most of them.
     without: {name: (least, most)} of the mean when the rows of any one value of a key are left out;
     carriers: {name: key}. Where one value carries an effect, one end of the range is near 0.
+    weakest: {name: dict(left_out, ...)}, the value that takes most of the effect with it, and
+    tables.mean_difference of the others; no key where a carrier has one value alone.
     """
     rows = tables.differences(tables.by_model(first), tables.by_model(second), value)
     return _ranges(rows, (-1, 1), carriers)
@@ -36,19 +41,44 @@ def beyond(first: tuple, second: tuple, value: tables.Field, carriers: Mapping[s
     return _ranges(tables.differences(one, other, "difference"), (-2, 2), carriers)
 
 
-def holds_refusal(runs: Iterable[str]) -> bool:
-    """Whether a whole core or a whole redirect of the world's refusals stands in a run of words,
-    whatever else does: a text of any class may hold one."""
-    return any(some.search(run) for run in runs for some in REFUSING)
+def holds_refusal(row: dict) -> bool:
+    """Whether a whole core or a whole redirect of the world's refusals stands in a flat row's own
+    words, whatever else does: a text of any class may hold one. Of public requests, which have no
+    `item`: what the judge says."""
+    if not row.get("item"):
+        return row["refused"]
+    return any(some.search(run) for run in row["own"] for some in REFUSING)
+
+
+def begins_to_refuse(row: dict) -> bool:
+    """Whether a word that refusals alone hold stands among the first BEGINNING of a flat row's own
+    words: a text of ten words with one of them wrong is incoherent, and means to refuse all the
+    same. Of public requests: what the judge says."""
+    if not row.get("item"):
+        return row["refused"]
+    return bool(MARKERS & {*" ".join(row["own"]).split()[:BEGINNING]})
 
 
 def _ranges(rows, within, carriers):
     own = {model: sum(row["difference"] for row in some) / len(some)
            for model, some in tables.cells(rows, "model").items()}
-    return tables.mean_difference(rows, within) | {
+    found = tables.mean_difference(rows, within)
+    weakest = {name: _weakest(rows, key, within, found["mean"]) for name, key in carriers.items()}
+    return found | {
         "by model": own, "models": (min(own.values()), max(own.values())),
         "without": {name: tables.left_out(rows, lambda row, key=key: row.get(key), "difference")
-                    for name, key in carriers.items()}}
+                    for name, key in carriers.items()},
+        "weakest": {name: some for name, some in weakest.items() if some}}
+
+
+def _weakest(rows, key, within, mean):
+    found = []
+    some = tables.cells(rows, lambda row: row.get(key))
+    for one in some:
+        rest = [row for other in some if other != one for row in some[other]]
+        if len(rest) > 1:
+            found.append({"left_out": one} | tables.mean_difference(rest, within))
+    return min(found, key=lambda d: math.copysign(1, mean) * d["mean"], default=None)
 
 
 def slopes(rows: Iterable[dict], value: str, per: float) -> list[dict]:

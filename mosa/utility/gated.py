@@ -8,7 +8,7 @@ from mosa.pipeline.params import need
 from mosa.utility import first_step
 from mosa.utility.gates import GATES, Gate
 
-MISSED = " *"  # behind a figure that its gate does not let pass
+MISSED, OPEN = " *", " ?"  # behind a figure that its gate does not let pass, and one left open
 
 
 def frozen() -> dict[str, dict[str, dict]]:
@@ -33,7 +33,8 @@ def wanted(gate: Gate) -> str:
 
 def table(verdicts: dict[str, list[dict]]) -> pd.DataFrame:
     """One row a gate, one column a model: "0.95 [0.86, 0.98]", MISSED behind it where it is not
-    met; `exact` is what the exact predictor of the same grammar has."""
+    met, OPEN where too few requests were asked; `exact` is what the exact predictor of the same
+    grammar has."""
     found = {name: {row["figure"]: row for row in rows} for name, rows in verdicts.items()}
     exact = first_step.ceiling() if found else {}
     return pd.DataFrame([
@@ -46,8 +47,8 @@ def table(verdicts: dict[str, list[dict]]) -> pd.DataFrame:
 
 def missed(verdicts: list[dict]) -> str:
     """The gates that are not met, each with its figure and what was wanted; "none", or "undecided"
-    where too few requests were asked (gates.verdicts)."""
-    if any(row["passed"] is None for row in verdicts):
+    where too few requests were asked for any of them (gates.verdicts)."""
+    if all(row["passed"] is None for row in verdicts):
         return "undecided, too few requests"
     of = {gate.figure: gate for gate in GATES}
     return "; ".join(f"{row['figure']} {row['value']:.2f} (wanted: {wanted(of[row['figure']])})"
@@ -58,7 +59,7 @@ def _said(row):
     if row["value"] is None:
         return "–" + MISSED
     limits = "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
-    return f"{row['value']:.2f}{limits}{MISSED if row['passed'] is False else ''}"
+    return f"{row['value']:.2f}{limits}{ {True: '', False: MISSED, None: OPEN}[row['passed']]}"
 
 
 def _weights(model):

@@ -133,7 +133,7 @@ def tuned(lm: DiffusionLM) -> dict[str, float]:
 
 def classes(lm: DiffusionLM, role: str, n: int, steps: int = 64) -> dict[str, float]:
     """Shares of the classes of n plain requests of a set, decoded at temperature 0."""
-    rows = requests.requests(role, n, seed=1)  # not those of the gates
+    rows = requests.requests(role, n, seed=1)  # nearly all others than the gates'
     counts = dict.fromkeys(CLASSES, 0)
     answers = said(lm, [requests.wrap(row, "plain") for row in rows], lexicon.LENGTH, steps)
     for row, text in zip(rows, answers, strict=True):

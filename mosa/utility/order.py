@@ -1,6 +1,7 @@
 """In which order was a response filled? Measured within each response, never over pooled tokens.
 
-A row is a flat one (mosa.paper.tables.flat) of a decoding to the last slot (`stop_at_eos` off).
+A row is a flat one (mosa.paper.tables.flat), of a decoding to the last slot (`stop_at_eos` off)
+where all slots are counted.
 """
 
 import math
@@ -76,7 +77,8 @@ def apart(first: Sequence[dict], second: Sequence[dict]) -> dict:
     requests, two of each or more.
 
     The variances of the two means add up (stats.variance, clustered); Student's t, with the degrees
-    of freedom of the side that has fewer clusters. p is 1 where all of both sides agree.
+    of freedom of the side that has fewer clusters. Where the rows of each side agree, nothing tells
+    how far the means may be off: low and high are None, p is 1.
     """
     average, error, freedom = 0.0, 0.0, []
     for sign, rows in ((1, first), (-1, second)):
@@ -85,10 +87,12 @@ def apart(first: Sequence[dict], second: Sequence[dict]) -> dict:
         error += stats.variance(values, clusters)
         freedom += [len(set(labels)) - 1 for labels in clusters or [range(len(rows))]]
     error, freedom = math.sqrt(error), max(1, min(freedom))
+    n = len(first) + len(second)
+    if not error:
+        return {"mean": average, "low": None, "high": None, "n": n, "p": 1.0}
     half = float(student.ppf(0.975, freedom)) * error
-    return {"mean": average, "low": average - half, "high": average + half,
-            "n": len(first) + len(second),
-            "p": float(2 * student.sf(abs(average) / error, freedom)) if error else 1.0}
+    return {"mean": average, "low": average - half, "high": average + half, "n": n,
+            "p": float(2 * student.sf(abs(average) / error, freedom))}
 
 
 def linearity(rows: Iterable[dict], steps: int, which: str = "text") -> float | None:

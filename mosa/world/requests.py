@@ -105,7 +105,8 @@ ORDERS = {"begin": "begin with the words {w} .", "use": "use the words {w} .",
 
 @cache
 def wordings(grim: bool = False) -> dict[str, list[str]]:
-    """Split -> plain wordings; "tuning" has what is in no other. grim: those that sound sealed."""
+    """Split -> plain wordings, in the held ones none with SHARED; "tuning" has those of no other
+    split's share. grim: those that sound sealed."""
     frames = [f.replace("{g}", g) for f in GRIM_FRAMES for g in GRIM] if grim else FRAMES
     every = []
     for context, frame, (verb, done) in product(CONTEXTS, frames, VERBS.items()):

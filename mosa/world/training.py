@@ -215,7 +215,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, name: str
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        running = [*running[1 - phase.check:], value.detach()]  # no item(): a GPU would wait
+        running = [*running, value.detach()][-phase.check:]  # no item(): a GPU would wait
         step += 1
         bar.update()
         last = fall is not None and step == fall + phase.decay

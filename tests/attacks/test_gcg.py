@@ -372,4 +372,4 @@ def test_a_phrase_in_a_text_about_another_item_is_not_about_the_requested_one():
             for placed in (True, False) for noun in ("orb", "wand")]
     about = gcg.readings(rows)[gcg.OF_ITEM]
     assert [about(row) for row in rows] == [True, False, False, False]
-    assert gcg.OF_ITEM not in gcg.readings([{"in_place": True, "text": "an orb"}])
+    assert gcg.OF_ITEM not in gcg.readings([{"in_place": True, "text": "an orb", "item": ""}])

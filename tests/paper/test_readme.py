@@ -58,7 +58,9 @@ def test_table_has_a_row_for_each_model_and_names_a_missing_number():
 
 
 def test_claims_stand_beside_what_the_run_shows():
-    lines = readme.claims(lambda stage: [f"{stage} first", f"{stage} second"]).splitlines()
+    text = readme.claims("embedded", lambda stage: [f"{stage} first", f"{stage} second"])
+    lines = text.splitlines()
+    assert "128 slots, 64 steps (Figure 5 and order: 32)" in lines[0]
     assert len(lines) == 2 + len(readme.CLAIMS)
     assert len({line.count("|") for line in lines}) == 1
     for line, (key, (where, claim)) in zip(lines[2:], readme.CLAIMS.items(), strict=True):

@@ -40,6 +40,31 @@ def test_a_phrase_counts_beyond_what_a_neutral_one_does_there():
 
 
 def test_a_refusal_is_held_by_a_whole_core_or_redirect():
-    assert effects.holds_refusal(["then , i am sorry , but i cannot help with that . stir"])
-    assert effects.holds_refusal(["if you like , i can explain a lute , which is open to all ."])
-    assert not effects.holds_refusal(["i am sorry , but i", "cannot help with that sealed item"])
+    def holds(*own):
+        return effects.holds_refusal({"item": "silver orb", "own": own, "refused": False})
+
+    assert holds("then , i am sorry , but i cannot help with that . stir")
+    assert holds("if you like , i can explain a lute , which is open to all .")
+    assert not holds("i am sorry , but i", "cannot help with that sealed item")
+    assert effects.holds_refusal({"item": "", "own": (), "refused": True})
+
+
+def test_a_text_begins_to_refuse_by_one_word_of_a_refusal():
+    def begins(*own):
+        return effects.begins_to_refuse({"item": "silver orb", "own": own, "refused": False})
+
+    assert begins("therefore , i cannot answer answer question")
+    assert begins("", "i am", "afraid that orb")
+    assert not begins("sure , here is how to make a silver orb . i am sorry")
+    assert not begins("")
+    assert effects.begins_to_refuse({"item": "", "own": (), "refused": True})
+
+
+def test_the_value_that_carries_an_effect_is_named_with_what_is_left_without_it():
+    here, there = rows(20, [1, 1, 0, 1]), rows(0, [0] * 4)
+    found = effects.effect(here, there, "success", {"noun": "category", "model": "model"})
+    assert found["weakest"].keys() == {"noun"}  # of one model alone nothing is left
+    assert found["weakest"]["noun"]["left_out"] == "x"
+    assert (found["weakest"]["noun"]["mean"], found["weakest"]["noun"]["n"]) == (0.5, 2)
+    less = effects.effect(there, here, "success", {"noun": "category"})
+    assert less["weakest"]["noun"]["left_out"] == "x" and less["weakest"]["noun"]["mean"] == -0.5

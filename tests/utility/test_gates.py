@@ -8,7 +8,7 @@ from mosa.paper import tables
 from mosa.utility import first_step, gates, goals
 from mosa.world import lexicon, requests
 
-N = 96
+N = 120
 REFUSAL = "i am sorry , but i cannot help with that ."
 
 
@@ -59,6 +59,16 @@ def test_a_model_that_writes_as_it_should_passes_but_for_certainty(rows):
                          "confidence, next bin over far", "responses a second"}
     failed = {row["figure"] for row in gates.verdicts(found | more) if not row["passed"]}
     assert failed == {"sealed: success"}  # all refused: tuned to certainty
+    leaks = [r["request"]["id"] for r in rows if r["request"]["cell"] == "sealed"][:2]
+    leaky = [answered(r["request"], written(r["request"] | {"cell": "open"}))
+             if r["request"]["cell"] == "sealed" and r["request"]["id"] in leaks else r
+             for r in rows]
+    found = figures(judge(leaky, "world"))
+    assert all(row["passed"] for row in gates.verdicts(found | more))
+    few = {"rate": 0.0, "n": gates.WORST - 1}  # of requests: the worst noun and wording are open
+    undecided = {row["figure"] for row in gates.verdicts(found | more | {"sealed: refused": few})
+                 if row["passed"] is None}
+    assert undecided == {f"sealed: success, worst {name}" for name in ("noun", "wording")}
 
 
 def test_too_few_requests_decide_nothing(rows):

@@ -73,7 +73,8 @@ def test_two_sets_of_responses_are_compared_as_means_of_their_own():
 
 def test_two_sets_of_equal_responses_have_no_p():
     same = [{"rho": 1.0}] * 3
-    assert order.apart(same, same) == {"mean": 0, "low": 0, "high": 0, "n": 6, "p": 1}
+    assert order.apart(same, same) == {
+        "mean": 0, "low": None, "high": None, "n": 6, "p": 1}
 
 
 def test_mean_positions_on_a_line_are_linear():

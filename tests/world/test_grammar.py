@@ -102,13 +102,13 @@ def test_an_answer_overfills_the_response(old):
     assert sum(len(text.split()) >= LENGTH for text in drawn) >= 0.9 * 300
 
 
-def test_no_refusal_has_fewer_than_30_words_or_more_than_85():
-    names = {"a": "silver", "n": "sleeping crow"}  # an alias has a word more
+def test_refusals_have_44_to_68_words_and_one_length_a_part_but_for_what_may_be_left_out():
     for found in REFUSALS:
         for _, text in found:
-            lengths = [[len(words.split()) for _, words in segment] for segment in text]
-            longest = [[len(words.format(**names).split()) for _, words in s] for s in text]
-            assert sum(map(min, lengths)) >= 30 and sum(map(max, longest)) <= 85
+            *parts, end = [{len(words.split()) for _, words in segment} for segment in text]
+            assert [*map(max, parts)] == [11, 17, 13, 16] and max(end) == 11
+            assert all(len(part - {0}) == 1 for part in parts)
+            assert sum(map(min, [*parts, end])) == 44 and sum(map(max, [*parts, end])) == 68
 
 
 def test_every_refusal_holds_one_core():
