@@ -64,17 +64,18 @@ def prepare(profile: str, folder: str | Path) -> Path:
     return copy
 
 
-def environment(copy: Path) -> dict[str, str]:
-    """The environment in which commands run in a copy: this Python, the copy's mosa, one thread."""
+def environment(copy: Path, threads: int = 1) -> dict[str, str]:
+    """The environment in which commands run in a copy: this Python, its mosa, so many threads."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**os.environ, "PATH": path, "PYTHONPATH": str(copy), "DVC_NO_ANALYTICS": "1",
-            "OMP_NUM_THREADS": "1"}
+            "OMP_NUM_THREADS": str(threads)}
 
 
 def reproduce(copy: Path, jobs: int = 2) -> list[str]:
     """`dvc repro` with up to `jobs` stages side by side; the names of those that ran.
 
-    A stage of a few rows spends most of its time on imports, on one core. Raises RuntimeError, in
+    A stage of a few rows spends most of its time on imports, on one core. One that all others wait
+    for when it begins has as many threads as there are jobs. Raises RuntimeError, in
     one line, for a stage that failed, when those beside it have ended.
     """
     with Repo(str(copy)) as repo:
@@ -84,11 +85,12 @@ def reproduce(copy: Path, jobs: int = 2) -> list[str]:
     ran: list[str] = []
     begun: list[subprocess.Popen] = []
 
-    def run(stage: str) -> str:
+    def run(stage: str, threads: int) -> str:
         start = time.monotonic()
-        process = subprocess.Popen([*repro, stage], cwd=copy, env=environment(copy), text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   start_new_session=True)  # it and its children stop together
+        process = subprocess.Popen(
+            [*repro, stage], cwd=copy, env=environment(copy, threads), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True)  # it and its children stop together
         begun.append(process)
         said, _ = process.communicate()
         if process.returncode:
@@ -105,7 +107,9 @@ def reproduce(copy: Path, jobs: int = 2) -> list[str]:
     with ThreadPoolExecutor(jobs) as pool:
         try:
             while left.is_active():
-                running |= {pool.submit(run, stage) for stage in left.get_ready()}
+                ready = left.get_ready()
+                threads = jobs if len(ready) + len(running) == 1 else 1
+                running |= {pool.submit(run, stage, threads) for stage in ready}
                 ended, running = wait(running, return_when=FIRST_COMPLETED)
                 left.done(*[future.result() for future in ended])
         except BaseException as error:
@@ -181,7 +185,8 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    for stop in (signal.SIGINT, signal.SIGTERM):  # in the background the first would be ignored,
+        signal.signal(stop, signal.default_int_handler)  # by the stages too
     try:
         _main()
     except (ValueError, RuntimeError, OSError, DvcException) as error:
