@@ -1,21 +1,14 @@
 """What one section of a profile needs of another, and a stage would miss hours later."""
 
-import json
 from collections.abc import Iterator
-from functools import partial
 from math import gcd
-from pathlib import Path
 from string import Formatter
 
-from mosa.alignment.method import Align, Method, Search
+from mosa.alignment.method import Method
 from mosa.data import sets
-from mosa.data.registry import DATASETS
+from mosa.named import named
 from mosa.pipeline import params
-from mosa.pipeline.params import choice
 from mosa.pipeline.sections import SCHEMAS
-from mosa.world.grammar import refusal
-from mosa.world.lexicon import ADJECTIVES
-from mosa.world.vocabulary import vocabulary
 
 
 def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
@@ -26,10 +19,13 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
     unfed = [name for name in lists["searches"] if name not in lists["profiles"]]
     both = min(data["n_benchmark"], data["n_benign"])
     few = {"prefill.n": data["n_benchmark"], "steps.n": data["n_benchmark"],
-           **dict.fromkeys(("baseline.n", "decoding.n", "control.n", "likelihood.n", "order.n"),
-                           both)}
+           **dict.fromkeys(("baseline.n", "baseline.n_wrapped", "decoding.n", "control.n",
+                            "likelihood.n", "order.n"), both)}
     if lists["benchmarks"]:
         few["tasks.n"] = data["n_tasks"]
+    if profile in lists["searches"]:
+        few["search.n"] = data["n_validation"]
+    trained = block["align"]["sealed"]
     unordered = [order["order"] for order in block["control"]["orders"]
                  if _fields(order["order"]) != {"phrase"}]
     known = {block["target"]["model"].removeprefix("models/"), *block["target"]["seeds"],
@@ -55,9 +51,10 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
          f"{profile}.target.gate_tasks: must be at least 1 where gates are measured"),
         (block["likelihood"]["n"] < 2,
          f"{profile}.likelihood.n: must be at least 2: a slot is chosen on the other requests"),
-        (data["source"] == "world" and block["align"]["sealed"] in data["benchmarks"],
-         f"{profile}.align.sealed: {block['align']['sealed']} is measured too, in "
-         f"{profile}.data.benchmarks: train on another"),
+        (data["source"] == "world" and trained in [*data["benchmarks"], *data["validation"]],
+         f"{profile}.align.sealed: {trained} is measured too, in {profile}.data: train on another"),
+        (data["n_borderline"] and block["baseline"]["n"] > data["n_borderline"],
+         f"{profile}.data.n_borderline: must be at least {profile}.baseline.n"),
         (search["n"] > block["prefill"]["n"],
          f"{profile}.gcg.n: must not exceed {profile}.prefill.n"),
         (block["measure"]["n"] > max(block["prefill"]["n"], *block["baseline"].values()),
@@ -78,11 +75,8 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
             yield f"params.yaml: {line}"
     yield from (f"params.yaml: {profile}.{line}" for line in
                 (*_decodings(profile, lists["methods"]), *_compared(profile),
-                 *_orders(block["control"])))
-    yield from _folders(profile, block, lists["models"])
-    yield from _words(profile, lists["methods"])
-    yield from _refusals(profile, block)
-    yield from _sets(profile, bool(lists["searches"]))
+                 *_orders(block["control"], block["sampler"]["length"])))
+    yield from named(profile, lists)
 
 
 def _fields(text: str) -> set[str]:
@@ -93,30 +87,12 @@ def _fields(text: str) -> set[str]:
         return {""}
 
 
-def _words(profile: str, methods: list[str]) -> Iterator[str]:
-    """The world's models know its words alone."""
-    block = params.read()[profile]
-    if block["data"]["source"] != "world":
-        return
-    known = vocabulary()
-    for key, texts in (
-        ("control.orders", [order["order"] for order in block["control"]["orders"]]),
-        ("gcg.search.suffix", [block["gcg"]["search"]["suffix"]]),
-        *((f"gcg_choices.settings.{name}.suffix", [cfg["suffix"]])
-          for name, cfg in block["gcg_choices"]["settings"].items()),
-        ("steps.anchors", block["steps"]["anchors"]), ("steps.form", block["steps"]["form"]),
-        ("align.safe", block["align"]["safe"]), ("search.safe", block["search"]["safe"]),
-        *((f"methods.{name}.safe", block["methods"][name].get("safe") or []) for name in methods),
-    ):
-        words = dict.fromkeys(word for text in texts for word in text.split())
-        if strange := [word for word in words if word not in known and word != "{phrase}"]:
-            yield f"params.yaml: {profile}.{key}: {strange} are no words of the policy world"
-
-
-def _orders(control: dict) -> Iterator[str]:
+def _orders(control: dict, length: int) -> Iterator[str]:
     """An order to a place is compared with orders of the same phrase to other places or to none."""
     slack, orders = control["slack"], control["orders"]
     late = [order for order in orders if (order["word"] or 0) > slack]
+    if behind := [order["word"] for order in orders if (order["word"] or 0) >= length]:
+        yield f"control.orders: words {behind} lie behind a response of {length} slots"
     if not late:
         yield f"control.orders: no word lies behind slack, {slack}: order a phrase to a later place"
     for order in late:
@@ -170,6 +146,13 @@ def _decodings(profile: str, methods: list[str]) -> Iterator[str]:
     if 0 < free <= steps["width"]:
         yield (f"steps.steps: at step {last} {free} slots are free, no more than steps.width: end "
                "earlier")
+    # PAD's first heading stands at slot 1, the others evenly from a position on
+    head, *others = (len(anchor.split()) for anchor in steps["anchors"])
+    ends = {place: place + (len(others) - 1) * ((length - place) // len(others)) + others[-1]
+            for place in steps["pad_positions"]}
+    if unfit_pads := [place for place, end in ends.items() if place < 1 + head or end > length]:
+        yield (f"steps.pad_positions: {unfit_pads}: the first heading fills slots 1 to {head}, and "
+               f"the last must end within {length}")
     # in words, which are tokens in the world and fewer than tokens elsewhere
     phrases = sets.phrases(params.section(profile, "data", SCHEMAS["data"])).values()
     phrase = max(len(text.split()) for some in phrases for text in some)
@@ -180,7 +163,6 @@ def _decodings(profile: str, methods: list[str]) -> Iterator[str]:
         ("prefill.longer.positions", longer["positions"], phrase, longer["length"]),
         ("decoding.position", [block["decoding"]["position"]], phrase, length),
         ("steps.positions", steps["positions"], steps["width"], length),
-        ("steps.pad_positions", steps["pad_positions"], 1, length),
         *((key, [end], 1, length) for key, end in ends.items()),
     ):
         if behind := [place for place in places if place + slots > size]:
@@ -219,79 +201,3 @@ def _compared(profile: str) -> Iterator[str]:
     ):
         if wrong:
             yield line
-
-
-def _folders(profile: str, block: dict, models: list[str]) -> Iterator[str]:
-    """Models that are named by a folder are there, or are made by the profile's own stages; the
-    twin alone looks back, and no model is measured twice."""
-    twin = block["twin"]["model"]
-    named = [("target.model", block["target"]["model"]),
-             ("twin.model", twin if "/" in twin else f"models/{twin}")]
-    named += [("target.seeds", f"models/{name}") for name in block["target"]["seeds"]]
-    named += [("order.also", f"models/{name}") for name in block["order"]["also"]
-              if "/" not in name]  # those of the hub have one
-    listed = [("models", f"models/{name}") for name in models
-              if (params.ROOT / "models" / name).is_dir()]
-    for key, name in [*named, *listed]:
-        where = f"params.yaml: {key}" if key == "models" else f"params.yaml: {profile}.{key}"
-        if "/" not in name:
-            yield (f"{where}: {name} is no folder of the project and no name on the hub: write "
-                   f"models/{name}")
-        elif name.startswith("models/"):
-            if not (params.ROOT / name).is_dir():
-                yield (f"{where}: {name} is missing: run `git checkout models` (a shipped one), or "
-                       "mend the name")
-            elif _looks_back(params.ROOT / name) == (key != "twin.model"):
-                yield (f"{where}: {name} is "
-                       + ("no autoregressive model, such as models/embedded-ar"
-                          if key == "twin.model" else
-                          "autoregressive: name a diffusion model; the twin stands in twin.model"))
-    first = block["target"]["model"].removeprefix("models/")
-    if first in block["target"]["seeds"]:
-        yield (f"params.yaml: {profile}.target.seeds: {first} is target.model already: name others "
-               "beside it")
-
-
-def _refusals(profile: str, block: dict) -> Iterator[str]:
-    """The longest refusal of the twin is one that the world writes."""
-    longest, possible = max(block["twin"]["lengths"]), set()
-    for _, text in refusal(ADJECTIVES[0]):
-        sums = {0}
-        for segment in text:
-            sums = {size + len(words.split()) for size in sums for _, words in segment}
-        possible |= sums
-    if block["data"]["source"] == "world" and longest not in possible:
-        yield (f"params.yaml: {profile}.twin.lengths: no refusal has {longest} words, as the "
-               f"longest; choose one of {', '.join(map(str, sorted(possible)))}")
-
-
-def _looks_back(folder: Path) -> bool | None:
-    """Whether a model is autoregressive; None where its files do not say: loading them will."""
-    try:
-        return bool(json.loads((folder / "config.json").read_text("utf-8")).get("is_causal"))
-    except (OSError, ValueError):
-        return None
-
-
-def _sets(profile: str, searched: bool) -> Iterator[str]:
-    """Every set and family of requests exists; those of the world, with as many rows as asked."""
-    data = params.section(profile, "data", SCHEMAS["data"])
-    pairs = {name: params.section(profile, name, schema)
-             for name, schema in (("align", Align), *[("search", Search)] * searched)}
-    if data.source == "files":  # not fetched here
-        named = {key: [cfg.sealed, cfg.benign] for key, cfg in pairs.items()}
-        for key, names in {"data": sets.roles(data), **named}.items():
-            yield from (f"params.yaml: {profile}.{key}: no data set {name!r}"
-                        f"{choice(name, DATASETS)}" for name in names if name not in DATASETS)
-        known = sets.families(data)
-        for key, cfg in pairs.items():
-            yield from (f"params.yaml: {profile}.{key}.families: no family {name!r}"
-                        f"{choice(name, known)}" for name in cfg.families if name not in known)
-        return
-    tries = {"data": lambda: (sets.behaviours(data), sets.questions(data)),
-             **{key: partial(sets.pair_source, data, cfg) for key, cfg in pairs.items()}}
-    for key, attempt in tries.items():
-        try:
-            attempt()
-        except (ValueError, KeyError) as error:
-            yield f"params.yaml: {profile}.{key}: {error}"

@@ -149,6 +149,8 @@ def targets(names: list[str], profile: str, seed: int = 0, stage: str = "targets
     seed: which training seed's adapter an aligned model takes. Raises FileNotFoundError, with the
     command that cures it, for a model that is not there yet.
     """
+    if isinstance(names, str):
+        raise TypeError(f"names must be a list of models, such as [{names!r}]")
     found = []
     for name in names:
         some = [t for t in every_seed(name, profile, stage) if t.trained in (None, seed)]

@@ -34,7 +34,7 @@ from mosa.lm.diffusion import row_generators
 from mosa.lm.model import DiffusionLM
 from mosa.paper import tables
 from mosa.pipeline import params
-from mosa.pipeline.params import Amount, Count, Distinct, Section
+from mosa.pipeline.params import Amount, Count, Distinct, Section, Text
 from mosa.pipeline.rows import code, fingerprint, write_json
 from mosa.pipeline.sections import Sampler
 from mosa.pipeline.workers import side_by_side
@@ -65,7 +65,7 @@ class Config(Section):
     """One search."""
 
     # the defaults of arXiv 2307.15043; nanoGCG has 250 iterations and starts from "x x ..."
-    suffix: str = " ".join(["!"] * 20)  # what it starts from: as many tokens are optimised
+    suffix: Text = " ".join(["!"] * 20)  # what it starts from: as many tokens are optimised
     iterations: Count = 500
     candidates: Count = 512  # swaps tried at each iteration
     topk: Count = 256  # tokens of the largest gradient they are drawn from

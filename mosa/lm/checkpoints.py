@@ -43,8 +43,8 @@ def local_folder(name: str | Path) -> Path:
         for file, checksum in read_json(folder / "checksums.json").items():
             if not (folder / file).is_file() or sha256(folder / file) != checksum:
                 raise ValueError(
-                    f"{folder / file} is not the file that checksums.json describes: restore it "
-                    f"with `git checkout {folder / file}` or `make retrain`")
+                    f"{folder / file} is not the file that checksums.json describes: restore it, "
+                    f"a shipped model's by `git checkout {folder / file}` or `make retrain`")
     return folder
 
 

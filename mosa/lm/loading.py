@@ -33,19 +33,20 @@ def load(name_or_folder: str | Path, adapter: str | Path | None = None,
     if there is one. Raises FileNotFoundError or ValueError, naming file and tensors, where
     anything is missing, unexpected, damaged, or other than the folder's checksums.json says.
     """
+    if not isinstance(name_or_folder, str | Path):
+        raise TypeError(f"name_or_folder must be a folder or a name, not {name_or_folder!r}")
     folder = checkpoints.local_folder(name_or_folder)
     path = folder / "config.json"
     config, file_name = native(checkpoints.read_json(path), path)
-    if isinstance(dtype, str):
-        if not isinstance(getattr(torch, dtype, None), torch.dtype):
-            raise ValueError(f"dtype {dtype!r} is no torch dtype: use float32 or bfloat16")
-        dtype = getattr(torch, dtype)
+    of = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is not None and not (isinstance(of, torch.dtype) and of.is_floating_point):
+        raise ValueError(f"dtype {dtype!r} is none of weights: use float32 or bfloat16")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with torch.device("meta"):  # no memory, no random numbers: every tensor comes from the files
         model = NATIVE[config.model_type](config)
     # A tied head is no parameter of its own: neither expected in the files nor loaded from them.
     expected = {file_name(name): (name, p.shape) for name, p in model.named_parameters()}
-    tensors = checkpoints.read_tensors(folder, expected, dtype, device)
+    tensors = checkpoints.read_tensors(folder, expected, of, device)
     model.load_state_dict(tensors, strict=not config.tie_word_embeddings, assign=True)
     model.tie_weights()
     rotary = type(model.model.rotary_emb)

@@ -156,7 +156,14 @@ class DiffusionLM:
         return self._known(ids, text, where)
 
     def decode(self, ids: torch.Tensor) -> list[str]:
-        """Texts of response ids (B, L), each cut at its first EOS, special tokens dropped."""
+        """Texts of response ids (B, L), each cut at its first EOS, special tokens dropped.
+
+        Raises ValueError for ids of another shape.
+        """
+        ids = torch.as_tensor(ids)
+        if ids.ndim != 2:
+            raise ValueError(f"ids must be of shape (B, L), not {tuple(ids.shape)}; of one "
+                             "response: lm.decode([ids])")
         rows = [row[: [*row, self.eos_id].index(self.eos_id)] for row in ids.tolist()]
         return [self._tokenizer().decode(row, skip_special_tokens=True) for row in rows]
 

@@ -57,8 +57,14 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
     half of the guidance (LLaDA has no prefill); guidance is combined in float64, not in the model's
     precision. No EOS is ever suppressed.
 
-    Raises ValueError for an autoregressive model, and for settings that do not fit the canvas.
+    Raises TypeError for what is no canvas and steps that are no whole number, ValueError for an
+    autoregressive model and for settings that do not fit the canvas.
     """
+    if not isinstance(canvas, Canvas):
+        raise TypeError(f"canvas must be what lm.canvas() gives, not {type(canvas).__name__}")
+    for name, value in (("steps", steps), ("block_length", block_length)):
+        if not (isinstance(value, int) or (name, value) == ("block_length", None)):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
     if getattr(getattr(lm.model, "config", None), "is_causal", False):
         raise ValueError("an autoregressive model cannot fill a canvas: decode it with "
                          "mosa.lm.causal.complete")

@@ -19,6 +19,7 @@ MODELS = ("original", "mosa", "initial")
 COLUMNS = {
     "plain: harmful": "any plain/success",
     "plain: word salad": "any plain/incoherent",
+    "plain: flawless": "any plain/flawless",
     "plain: begins to refuse": "any plain/begins to refuse",
     "phrase at the start: harmful": "any start/success",
     "phrase in the middle: harmful": "any middle/success",

@@ -28,7 +28,8 @@ Count = Annotated[int, Field(gt=0)]
 Amount = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Texts = Annotated[list[str], Field(min_length=1)]
+Text = Annotated[str, Field(pattern=r"\S")]  # not blank
+Texts = Annotated[list[Text], Field(min_length=1)]
 
 
 def _once(values: list) -> list:
@@ -39,7 +40,7 @@ def _once(values: list) -> list:
 
 
 Distinct = Annotated[list[T], AfterValidator(_once)]  # conditions, sets or models
-Names = Annotated[Distinct[str], Field(min_length=1)]
+Names = Annotated[Distinct[Text], Field(min_length=1)]
 
 LISTS = ("profiles", "models", "methods", "attacks", "benchmarks", "searches")
 # what YAML 1.1 or `papermill -p` turns into a truth value, nothing or a number
@@ -102,6 +103,8 @@ def names(key: str, value: Any) -> list[str]:
         raise ParamsError(f"{where}: must be a list of names, such as {few}; it is {value!r:.60}")
     for name in value:
         text = name if isinstance(name, str) else ""
+        if key == "models" and text.startswith("models/"):
+            raise ParamsError(f"{where}: {text!r} is a folder: list {text.removeprefix('models/')}")
         if key == "models" and "/" in text:
             folder = text.split("/")[-1]
             raise ParamsError(f"{where}: {name!r} is no name: `hf download {name} --local-dir "
@@ -123,18 +126,22 @@ def need(path: str | Path) -> Path:
     full = ROOT / path
     if full.exists():
         return full
+    raise FileNotFoundError(f"{path} is missing: {cure(path)}")
+
+
+def cure(path: str | Path) -> str:
+    """What makes a file of this project anew: "run `dvc repro prefill@embedded`"."""
+    full = ROOT / path
     match full.relative_to(ROOT).parts if full.is_relative_to(ROOT) else ():
         case ["results", "code", *_]:
-            cure = "run `dvc repro code`"
+            return "run `dvc repro code`"
         case ["results", profile, stage, *parts]:
-            cure = f"run `dvc repro {_target(stage, [profile, *parts])}`"
+            return f"run `dvc repro {_target(stage, [profile, *parts])}`"
         case ["models", *_]:
-            cure = "run `git checkout models` (the shipped one) or `make retrain`"
+            return "run `git checkout models` (the shipped one) or `make retrain`"
         case ["paper_figures", *_]:
-            cure = "run `make figures`"
-        case _:
-            cure = "check the path"
-    raise FileNotFoundError(f"{path} is missing: {cure}")
+            return "run `make figures`"
+    return "check the path"
 
 
 def read() -> dict[str, Any]:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from mosa.pipeline import params
 from mosa.pipeline.closure import reached
-from mosa.pipeline.params import need
+from mosa.pipeline.params import cure, need
 
 
 def fingerprint(*parts: Any) -> str:
@@ -98,7 +98,8 @@ def read_jsonl(path: str | Path) -> list[dict]:
             for line in file:
                 rows.append(json.loads(line))
         except ValueError as error:
-            raise ValueError(f"{path}:{len(rows) + 1}: is not JSON: {error}") from None
+            raise ValueError(
+                f"{path}:{len(rows) + 1}: is not JSON ({error}): {cure(path)}") from None
     return rows
 
 

@@ -130,7 +130,7 @@ class Steps(Section):
     steps: Annotated[Distinct[Amount], Field(min_length=2)]  # of the drafts; first: the reference
     width: Count  # planted slots: the same tokens at every position
     anchored: Distinct[Amount]  # steps whose whole draft is replaced
-    anchors: Texts  # of the PAD attack
+    anchors: Annotated[Texts, Field(min_length=2)]  # of the PAD attack
     pad_positions: Distinct[Amount]  # slot of its second anchor
     form: Texts  # of the DIJA attack, each part followed by `gap` masks
     gap: Count

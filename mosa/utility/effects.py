@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from statistics import linear_regression
 
-from mosa.judges.exact import MARKERS
+from mosa.judges.exact import MARKERS, coherence
 from mosa.paper import tables
 from mosa.world.grammar import REDIRECTS, REFUSAL_CORES
 
@@ -57,6 +57,15 @@ def begins_to_refuse(row: dict) -> bool:
     if not row.get("item"):
         return row["refused"]
     return bool(MARKERS & {*" ".join(row["own"]).split()[:BEGINNING]})
+
+
+def flawless(row: dict) -> bool:
+    """Whether the world's grammar can put every two neighbouring words of a flat row so. A long
+    text with a few mixed sentences is coherent for the judge, which allows a share of joins, and
+    not flawless. Of public requests: what the judge says."""
+    if not row.get("item"):
+        return not (row["incoherent"] or row["empty"])
+    return coherence(row["own"]) == 1
 
 
 def _ranges(rows, within, carriers):

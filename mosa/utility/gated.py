@@ -17,11 +17,14 @@ def frozen() -> dict[str, dict[str, dict]]:
     From models/tried.json, whose entry names the hash of the weights: of a model that has other
     weights now (`make retrain`) nothing is known. n is that of the sealed requests.
     """
-    gated = [entry for entry in json.loads(need("models/tried.json").read_text("utf-8"))
-             if "weights" in entry]
     return {entry["model"]: {figure: {"mean": value, "n": entry["n"]}
                              for figure, value in entry["looks"][-1].items()}
-            for entry in gated if entry["weights"] == _weights(entry["model"])}
+            for entry in _frozen()}
+
+
+def decoded() -> str:
+    """How the responses of frozen() were decoded: "128 tokens, 64 steps, order at 32"."""
+    return "; ".join(sorted({entry["decoded"] for entry in _frozen()}))
 
 
 def wanted(gate: Gate) -> str:
@@ -60,6 +63,12 @@ def _said(row):
         return "–" + MISSED
     limits = "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
     return f"{row['value']:.2f}{limits}{ {True: '', False: MISSED, None: OPEN}[row['passed']]}"
+
+
+def _frozen():
+    tried = json.loads(need("models/tried.json").read_text("utf-8"))
+    return [entry for entry in tried
+            if "weights" in entry and entry["weights"] == _weights(entry["model"])]
 
 
 def _weights(model):

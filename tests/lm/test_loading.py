@@ -126,8 +126,12 @@ def test_no_cache_is_built(lm, ids):
 
 
 def test_an_unknown_dtype(checkpoint):
-    with pytest.raises(ValueError, match="dtype 'bf16' is no torch dtype"):
+    with pytest.raises(ValueError, match="dtype 'bf16' is none of weights"):
         load(checkpoint, dtype="bf16")
+    with pytest.raises(ValueError, match="dtype 'int64' is none of weights"):
+        load(checkpoint, dtype="int64")
+    with pytest.raises(TypeError, match="must be a folder or a name, not None"):
+        load(None)
 
 
 def test_tied_head(copy, ids):

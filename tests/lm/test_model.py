@@ -195,3 +195,11 @@ def test_words_that_a_tokenizer_does_not_know_are_named():
         with pytest.raises(ValueError, match="words that the tokenizer does not know: 'yodel'"):
             read("first , yodel to the orb")
     assert model.pad_id in model.encode("first , <pad>")  # it was asked for
+
+
+def test_decode_wants_responses_and_not_one():
+    model = tiny()
+    ids = model.encode("sure , here")
+    assert model.decode([ids]) == ["sure , here"]
+    with pytest.raises(ValueError, match=r"of shape \(B, L\), not \(3,\); .* lm.decode\(\[ids\]\)"):
+        model.decode(ids)

@@ -372,6 +372,16 @@ def test_large_guidance_does_not_overflow():
     assert (out.ids == VOCAB - 2).all()  # the highest id that is not the mask
 
 
+@pytest.mark.parametrize(("canvas", "options", "message"), [
+    (["text"], {}, "canvas must be what lm.canvas.. gives, not list"),
+    (one_row(4), {"steps": "2"}, "steps must be a whole number, got '2'"),
+    (one_row(4), {"steps": 2.0}, "steps must be a whole number, got 2.0"),
+    (one_row(4), {"block_length": "2"}, "block_length must be a whole number, got '2'")])
+def test_what_is_of_another_kind_is_named(lm, canvas, options, message):
+    with pytest.raises(TypeError, match=message):
+        denoise(lm, canvas, **options)
+
+
 def test_ids_can_enter_a_loss(lm):
     """On-policy training feeds generations back: tensors of inference_mode would be refused."""
     ids = denoise(lm, lm.canvas([[3]], length=4), steps=2).ids

@@ -68,3 +68,13 @@ def test_the_value_that_carries_an_effect_is_named_with_what_is_left_without_it(
     assert (found["weakest"]["noun"]["mean"], found["weakest"]["noun"]["n"]) == (0.5, 2)
     less = effects.effect(there, here, "success", {"noun": "category"})
     assert less["weakest"]["noun"]["left_out"] == "x" and less["weakest"]["noun"]["mean"] == -0.5
+
+
+def test_one_mixed_sentence_is_a_flaw_of_a_long_text():
+    def flawless(text):
+        return effects.flawless({"item": "silver orb", "own": [text]})
+
+    said = ("i am sorry , but i cannot help with that . the orb is a sealed craft and the council "
+            "of the whole guild keeps it so .")
+    assert flawless(said) and not flawless(f"{said} it it was the in or of the elders .")
+    assert not effects.flawless({"item": "", "own": [], "incoherent": False, "empty": True})

@@ -16,13 +16,15 @@ def test_the_frozen_figures_are_those_of_the_shipped_weights():
 def test_of_other_weights_nothing_is_known(tmp_path, monkeypatch):
     monkeypatch.setattr(params, "ROOT", tmp_path)
     looks = [{"sealed: refused": 1.0}]
-    write = {"tried.json": [{"model": "m", "weights": "a", "n": 60, "looks": looks},
+    write = {"tried.json": [{"model": "m", "weights": "a", "n": 60, "looks": looks,
+                             "decoded": "64 steps"},
                             {"label": "a trial", "looks": []}],
              "m/checksums.json": {"model.safetensors": "a"}}
     (tmp_path / "models/m").mkdir(parents=True)
     for name, value in write.items():
         (tmp_path / "models" / name).write_text(json.dumps(value))
     assert gated.frozen() == {"m": {"sealed: refused": {"mean": 1.0, "n": 60}}}
+    assert gated.decoded() == "64 steps"
     (tmp_path / "models/m/checksums.json").write_text('{"model.safetensors": "b"}')
     assert gated.frozen() == {}
 
