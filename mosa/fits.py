@@ -18,13 +18,14 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
     untold = [name for name in block["order"]["tasks"] if name not in data["tasks"]]
     unfed = [name for name in lists["searches"] if name not in lists["profiles"]]
     both = min(data["n_benchmark"], data["n_benign"])
-    few = {"prefill.n": data["n_benchmark"], "steps.n": data["n_benchmark"],
-           **dict.fromkeys(("baseline.n", "baseline.n_wrapped", "decoding.n", "control.n",
-                            "likelihood.n", "order.n"), both)}
+    few = {("prefill", "n"): data["n_benchmark"], ("steps", "n"): data["n_benchmark"],
+           ("baseline", "n_wrapped"): both, **dict.fromkeys(
+               ((stage, "n") for stage in ("baseline", "decoding", "control", "likelihood",
+                                           "order")), both)}
     if lists["benchmarks"]:
-        few["tasks.n"] = data["n_tasks"]
+        few["tasks", "n"] = data["n_tasks"]
     if profile in lists["searches"]:
-        few["search.n"] = data["n_validation"]
+        few["search", "n"] = data["n_validation"]
     trained = block["align"]["sealed"]
     unordered = [order["order"] for order in block["control"]["orders"]
                  if _fields(order["order"]) != {"phrase"}]
@@ -67,9 +68,9 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
          f"{profile}.order.compared: must not exceed its n"),
         (profile in lists["searches"] and block["gcg_choices"]["n"] > search["n"],
          f"{profile}.gcg_choices.n: must not exceed {profile}.gcg.n"),
-        *((block[key.split(".")[0]][key.split(".")[1]] > n,
-           f"{profile}.{key}: must not exceed the {n} rows that {profile}.data draws")
-          for key, n in few.items()),
+        *((block[stage][key] > n,
+           f"{profile}.{stage}.{key}: must not exceed the {n} rows that {profile}.data draws")
+          for (stage, key), n in few.items()),
     ):
         if wrong:
             yield f"params.yaml: {line}"

@@ -75,8 +75,8 @@ def reproduce(copy: Path, jobs: int = 2) -> list[str]:
     """`dvc repro` with up to `jobs` stages side by side; the names of those that ran.
 
     A stage of a few rows spends most of its time on imports, on one core. One that all others wait
-    for when it begins has as many threads as there are jobs. Raises RuntimeError, in
-    one line, for a stage that failed, when those beside it have ended.
+    for when it begins has as many threads as there are jobs. Raises RuntimeError, in one line, for
+    a stage that failed, when those beside it have ended.
     """
     with Repo(str(copy)) as repo:
         graph = repo.index.graph
