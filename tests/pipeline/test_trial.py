@@ -157,7 +157,15 @@ def test_stages_run_side_by_side_each_after_what_it_needs(tree, tmp_path, capsys
     assert trial.reproduce(copy) == []
 
 
-def test_an_interrupted_trial_leaves_nothing_running(tree, tmp_path):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C is heard, which a shell's background job ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_trial_leaves_nothing_running(tree, tmp_path, interruptible):
     (tree / "dvc.lock").unlink()
     copy = trial.prepare("quick", tmp_path / "copy")
     (copy / "dvc.yaml").write_text('stages: {slow: {cmd: "echo $$ > begun; exec sleep 300"}}')
