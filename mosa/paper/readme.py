@@ -61,20 +61,22 @@ def table(numbers: dict) -> str:
     return _markdown(["model", *heads], found)
 
 
-def claims(profile: str, shows: Callable[[str], list[str]]) -> str:
-    """Markdown: what the paper says, and what this run of a profile shows of it.
+def claims(profile: str, numbers: Callable[[str], dict]) -> str:
+    """Markdown: what the paper says, whether this run of a profile bears it out, and what it shows.
 
-    shows(stage): the sentences that a stage computed. Its first belongs to the claim named after
-    the stage, its second to the one of a name behind a slash ("order/tasks").
+    numbers(stage): a stage's numbers.json, with the sentences that it computed ("shows") and what
+    they decide ("verdicts"). The first of each belongs to the claim named after the stage, the
+    second to the one of a name behind a slash ("order/tasks").
     """
     def said(key):
         stage, second, _ = key.partition("/")
-        return shows(stage)[bool(second)]
+        return [numbers(stage)[part][bool(second)] for part in ("verdicts", "shows")]
 
     sampler, order = (section(profile, name, SCHEMAS[name]) for name in ("sampler", "order"))
     decoded = f"{sampler.length} slots, {sampler.steps} steps (Figure 5 and order: {order.steps})"
-    return _markdown(["", "the paper, on LLaDA-8B", f"this run, on the stand-in; {decoded}"],
-                     [[where, claim, said(key)] for key, (where, claim) in CLAIMS.items()])
+    return _markdown(["", "the paper, on LLaDA-8B", "verdict, on the stand-in",
+                      f"this run; {decoded}"],
+                     [[where, claim, *said(key)] for key, (where, claim) in CLAIMS.items()])
 
 
 def tree() -> str:
@@ -128,7 +130,7 @@ def generated() -> dict[str, str]:
         return json.loads(need(NUMBERS.format(stage=stage)).read_text("utf-8"))
 
     return {"gates": gates(numbers("target")["shows"]),
-            "claims": claims("embedded", lambda stage: numbers(stage)["shows"]),
+            "claims": claims("embedded", numbers),
             "table": table(numbers("defences")), "tree": tree(), "stages": stage_map()}
 
 

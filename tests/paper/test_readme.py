@@ -58,14 +58,18 @@ def test_table_has_a_row_for_each_model_and_names_a_missing_number():
 
 
 def test_claims_stand_beside_what_the_run_shows():
-    text = readme.claims("embedded", lambda stage: [f"{stage} first", f"{stage} second"])
+    def numbers(stage):
+        return {key: [f"{key} {stage} 1", f"{key} {stage} 2"] for key in ("shows", "verdicts")}
+
+    text = readme.claims("embedded", numbers)
     lines = text.splitlines()
     assert "128 slots, 64 steps (Figure 5 and order: 32)" in lines[0]
     assert len(lines) == 2 + len(readme.CLAIMS)
     assert len({line.count("|") for line in lines}) == 1
     for line, (key, (where, claim)) in zip(lines[2:], readme.CLAIMS.items(), strict=True):
         stage, second, _ = key.partition("/")
-        assert line == f"| {where} | {claim} | {stage} {'second' if second else 'first'} |"
+        own = f"{stage} {2 if second else 1}"
+        assert line == f"| {where} | {claim} | verdicts {own} | shows {own} |"
 
 
 @pytest.fixture
