@@ -152,6 +152,12 @@ def test_environment_has_no_version_of_its_own():
     assert pip == {"pip": ["-r requirements.lock", "-e ."]}
 
 
+def test_settings_are_chosen_on_the_validation_split_alone():
+    text = written()["notebooks/3_alignment/search.ipynb"]
+    asked = re.findall(r"stage\.(requests|questions|read)\((\"\w+\")?", text)
+    assert asked == [("requests", '"validation"')]
+
+
 # The rules
 
 DVC = {

@@ -66,8 +66,9 @@ def simulated(n, models, attack, runs, seed=0):
 
 @pytest.mark.parametrize(("n", "models"), [(12, 1), (16, 1), (24, 1), (24, 3), (48, 3), (100, 3)])
 def test_intervals_cover_and_no_effect_is_seldom_significant(n, models):
-    """Measured with 2,000 runs each: of one model intervals cover 0.94 to 0.99 and p < 0.05 is found
-    in 1 to 4 % of runs without an effect, so both lean to caution; of three 0.94 to 0.96, 3 to 6 %.
+    """Measured with 2,000 runs each: of one model intervals cover 0.94 to 0.99 and p < 0.05 is
+    found in 1 to 4 % of runs without an effect, so both lean to caution; of three 0.94 to 0.96 and
+    3 to 6 %.
     """
     runs = 300 if models == 1 else 1200 if n < 100 else 600  # 0.07: two standard errors away
     none, significant = simulated(n, models, 0.0, runs)
