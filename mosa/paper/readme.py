@@ -74,8 +74,8 @@ def claims(profile: str, numbers: Callable[[str], dict]) -> str:
 
     sampler, order = (section(profile, name, SCHEMAS[name]) for name in ("sampler", "order"))
     decoded = f"{sampler.length} slots, {sampler.steps} steps (Figure 5 and order: {order.steps})"
-    return _markdown(["", "the paper, on LLaDA-8B", "verdict, on the stand-in",
-                      f"this run; {decoded}"],
+    return _markdown(["where", "the paper says, of LLaDA-8B", "does the stand-in agree?",
+                      f"measured on the stand-in; {decoded}"],
                      [[where, claim, *said(key)] for key, (where, claim) in CLAIMS.items()])
 
 
