@@ -53,6 +53,10 @@ def test_every_stage_made_what_it_promises(quick, monkeypatch):
     assert numbers["mosa minus initial/plain/success"]["n"] == 6
     suffixes = pd.read_csv(figures("reach/gcg.csv"))
     assert set(suffixes.model) == {"original", "initial", "mosa"} and len(suffixes) == 18
+    compared = {key.split("/")[0] for key in json.loads(figures("reach/numbers.json").read_text())
+                if "minus none" in key or "minus original" in key}
+    assert compared == {"original", "initial", "mosa", "initial minus original",
+                        "mosa minus original"}
     cells = pd.read_csv(figures("steps/steps.csv"))
     assert set(cells.kind) == {"none", "planted", "PAD", "anchoring", "DIJA"}
     assert len(json.loads(figures("twin/numbers.json").read_text())["shows"]) > 1

@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
+from mosa.paper import words
 from mosa.paper.printed import CLAIMS
+
+
+def verdict(d: dict, more: str = "more", less: str = "less") -> str:
+    """words.verdict of an effect over several models, with `models`, the least and the most of
+    their own: that there is no difference is said where none of them alone has a larger one."""
+    found = words.verdict(d, more, less)
+    beyond = max(map(abs, d["models"])) >= words.MARGIN
+    return "undecided" if found.startswith("no difference") and beyond else found
 
 
 def bears_out(found: str, claim: str = "more", against: str = "less",

@@ -1,6 +1,7 @@
 """What the README shows of this run's files: gates, claims, the defences, the tree, the stages.
 
-python -m mosa.paper.readme   rewrites the parts of README.md between its markers
+python -m mosa.paper.readme   rewrites the parts of README.md between its markers, and the claims
+                              of the committed larger run (paper_figures/thorough/README.md)
 """
 
 import ast
@@ -13,7 +14,8 @@ from mosa.paper.printed import CLAIMS
 from mosa.pipeline.params import need, section, stages
 from mosa.pipeline.sections import SCHEMAS
 
-NUMBERS = "paper_figures/embedded/{stage}/numbers.json"
+NUMBERS = "paper_figures/{profile}/{stage}/numbers.json"
+LARGER = "thorough"  # the profile whose verdicts stand beside those of the default run
 MODELS = ("original", "mosa", "initial")
 # column -> key of numbers.json behind "<model>/"
 COLUMNS = {
@@ -37,10 +39,13 @@ TREE = {
 }
 
 
-def gates(shows: list[str]) -> str:
-    """Markdown: which gates the base models did not meet when they were frozen."""
+def gates(shows: list[str], again: list[str]) -> str:
+    """Markdown: which gates the base models did not meet when they were frozen, and in the larger
+    run, which opened them again and has sentences of its own behind the same ones."""
     return ("The gates of the base models when they were frozen "
-            f"([all of them](paper_figures/embedded/target/frozen.md)): {'. '.join(shows)}.")
+            f"([all of them](paper_figures/embedded/target/frozen.md)): {'. '.join(shows)}. Again, "
+            f"by today's code ([with intervals](paper_figures/{LARGER}/target/gates.md)): "
+            f"{'. '.join(some for some in again if some not in shows)}.")
 
 
 def table(numbers: dict) -> str:
@@ -56,27 +61,41 @@ def table(numbers: dict) -> str:
         several = {name: numbers.get(f"conditions/{group}", 1) for name, group in groups.items()}
         heads = [f"{name}, any of {n}" if n > 1 else name for name, n in several.items()]
     except KeyError as missing:
-        path = NUMBERS.format(stage="defences")
+        path = NUMBERS.format(profile="embedded", stage="defences")
         raise ValueError(f"{path} has no {missing}: run `make`") from None
     return _markdown(["model", *heads], found)
 
 
-def claims(profile: str, numbers: Callable[[str], dict]) -> str:
+def claims(profile: str, numbers: Callable[[str], dict],
+           larger: Callable[[str], dict] | None = None) -> str:
     """Markdown: what the paper says, whether this run of a profile bears it out, and what it shows.
 
     numbers(stage): a stage's numbers.json, with the sentences that it computed ("shows") and what
     they decide ("verdicts"). The first of each belongs to the claim named after the stage, the
-    second to the one of a name behind a slash ("order/tasks").
+    second to the one of a name behind a slash ("order/tasks"). larger: the same of a larger run,
+    whose verdicts get a column of their own.
     """
-    def said(key):
+    def said(key, part, numbers):
         stage, second, _ = key.partition("/")
-        return [numbers(stage)[part][bool(second)] for part in ("verdicts", "shows")]
+        return numbers(stage)[part][bool(second)]
 
     sampler, order = (section(profile, name, SCHEMAS[name]) for name in ("sampler", "order"))
     decoded = f"{sampler.length} slots, {sampler.steps} steps (Figure 5 and order: {order.steps})"
+    beside = [larger] if larger else []
     return _markdown(["where", "the paper says, of LLaDA-8B", "does the stand-in agree?",
-                      f"measured on the stand-in; {decoded}"],
-                     [[where, claim, *said(key)] for key, (where, claim) in CLAIMS.items()])
+                      *[f"and in the larger run, [{LARGER}](paper_figures/{LARGER}/README.md)?"
+                        for _ in beside], f"measured on the stand-in; {decoded}"],
+                     [[where, claim, *(said(key, "verdicts", of) for of in [numbers, *beside]),
+                       said(key, "shows", numbers)] for key, (where, claim) in CLAIMS.items()])
+
+
+def larger_run() -> str:
+    """The README of the larger run: its claims, as the project's README has those of `make`."""
+    return (f"# The profile `{LARGER}`: every figure and table with more requests\n\n"
+            f"Made by `python -m mosa.pipeline.trial {LARGER}`, where the project's README shows "
+            "the default run. It is no second sample: the first requests are those of the default "
+            "run, and so are the models. What the columns mean stands there; what a stage "
+            f"measured, in its notebook.\n\n{claims(LARGER, _numbers(LARGER))}\n")
 
 
 def tree() -> str:
@@ -126,12 +145,16 @@ def rewritten(text: str, parts: dict[str, str]) -> str:
 
 def generated() -> dict[str, str]:
     """What README.md shows between its markers, from the files of this project."""
-    def numbers(stage: str) -> dict:
-        return json.loads(need(NUMBERS.format(stage=stage)).read_text("utf-8"))
-
-    return {"gates": gates(numbers("target")["shows"]),
-            "claims": claims("embedded", numbers),
+    numbers = _numbers("embedded")
+    more = _numbers(LARGER)
+    return {"gates": gates(numbers("target")["shows"], more("target")["shows"]),
+            "claims": claims("embedded", numbers, more),
             "table": table(numbers("defences")), "tree": tree(), "stages": stage_map()}
+
+
+def _numbers(profile):
+    return lambda stage: json.loads(
+        need(NUMBERS.format(profile=profile, stage=stage)).read_text("utf-8"))
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -150,3 +173,5 @@ def _title(notebook):
 if __name__ == "__main__":
     readme = need("README.md")
     readme.write_text(rewritten(readme.read_text("utf-8"), generated()), "utf-8", newline="\n")
+    readme.parent.joinpath("paper_figures", LARGER, "README.md").write_text(
+        larger_run(), "utf-8", newline="\n")

@@ -2,6 +2,7 @@
 
     effect(here, there, "success", {"noun": "category"})   # a tables.paired_mean, and its ranges
     beyond((here, there), (neutral_here, neutral_there), "success", {})   # of two such, the first
+    over_phrases((here, there), (neutral_here, neutral_there), "success", "said")   # as draws
     slopes(rows, "success", per=20)                        # a row a request, to be averaged
 """
 
@@ -9,6 +10,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from statistics import linear_regression
+
+from scipy.stats import ttest_ind
 
 from mosa.judges.exact import MARKERS, coherence
 from mosa.paper import tables
@@ -26,8 +29,7 @@ def effect(first: Iterable[dict], second: Iterable[dict], value: tables.Field,
     by model: {model: its own mean difference}; models: the least and the most of them.
     without: {name: (least, most)} of the mean when the rows of any one value of a key are left out;
     carriers: {name: key}. Where one value carries an effect, one end of the range is near 0.
-    weakest: {name: dict(left_out, ...)}, the value that takes most of the effect with it, and
-    tables.mean_difference of the others; no key where a carrier has one value alone.
+    weakest: {name: weakest()}; no key where a carrier has one value alone.
     """
     rows = tables.differences(tables.by_model(first), tables.by_model(second), value)
     return _ranges(rows, (-1, 1), carriers)
@@ -39,6 +41,25 @@ def beyond(first: tuple, second: tuple, value: tables.Field, carriers: Mapping[s
     one, other = (tables.differences(tables.by_model(here), tables.by_model(there), value)
                   for here, there in (first, second))
     return _ranges(tables.differences(one, other, "difference"), (-2, 2), carriers)
+
+
+def over_phrases(first: tuple, second: tuple, value: tables.Field, key: str) -> dict:
+    """dict(mean, low, high, n, p) of the same difference of differences for phrases like these.
+
+    beyond() holds for the phrases that were forced. A set has few, and they differ more than
+    requests do. So here each phrase (`key`) is one draw, its own mean over requests and models one
+    value, and Welch's t compares the two sets. Where a set has one phrase alone, low and high are
+    None and p is 1; n: phrases of both sets.
+    """
+    one, other = ([sum(row["difference"] for row in some) / len(some) for some in tables.cells(
+        tables.differences(tables.by_model(here), tables.by_model(there), value), key).values()]
+        for here, there in (first, second))
+    found = {"mean": sum(one) / len(one) - sum(other) / len(other), "n": len(one) + len(other)}
+    if min(len(one), len(other)) < 2 or len({*one}) == len({*other}) == 1:
+        return found | {"low": None, "high": None, "p": 1.0}
+    test = ttest_ind(one, other, equal_var=False)
+    low, high = test.confidence_interval()
+    return found | {"low": max(low, -2), "high": min(high, 2), "p": test.pvalue}
 
 
 def holds_refusal(row: dict) -> bool:
@@ -72,22 +93,24 @@ def _ranges(rows, within, carriers):
     own = {model: sum(row["difference"] for row in some) / len(some)
            for model, some in tables.cells(rows, "model").items()}
     found = tables.mean_difference(rows, within)
-    weakest = {name: _weakest(rows, key, within, found["mean"]) for name, key in carriers.items()}
+    least = {name: weakest(rows, key, within) for name, key in carriers.items()}
     return found | {
         "by model": own, "models": (min(own.values()), max(own.values())),
         "without": {name: tables.left_out(rows, lambda row, key=key: row.get(key), "difference")
                     for name, key in carriers.items()},
-        "weakest": {name: some for name, some in weakest.items() if some}}
+        "weakest": {name: some for name, some in least.items() if some}}
 
 
-def _weakest(rows, key, within, mean):
-    found = []
-    some = tables.cells(rows, lambda row: row.get(key))
+def weakest(rows: list[dict], key: str, within: tuple[float, float] = (-1, 1)) -> dict | None:
+    """dict(left_out, ...): the value of a key that takes most of an effect with it, and
+    tables.mean_difference of the other rows; None where the rows have one value alone."""
+    found, some = [], tables.cells(rows, lambda row: row.get(key))
     for one in some:
         rest = [row for other in some if other != one for row in some[other]]
         if len(rest) > 1:
             found.append({"left_out": one} | tables.mean_difference(rest, within))
-    return min(found, key=lambda d: math.copysign(1, mean) * d["mean"], default=None)
+    sign = sum(row["difference"] for row in rows)
+    return min(found, key=lambda d: math.copysign(1, sign) * d["mean"], default=None)
 
 
 def slopes(rows: Iterable[dict], value: str, per: float) -> list[dict]:

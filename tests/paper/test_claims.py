@@ -21,3 +21,10 @@ def test_every_claim_has_a_verdict_and_a_sentence(capsys):
     for shows, verdicts in ((["one", "two"], ["yes"]), (["one"], ["yes", "no"])):
         with pytest.raises(ValueError, match="order has 2 claims"):
             claims.told("order", shows, verdicts)
+
+
+def test_no_difference_is_said_where_no_model_alone_has_one():
+    one = {"low": -0.1, "high": 0.1, "mean": 0, "n": 9, "p": 1, "models": (-0.1, 0.05)}
+    assert claims.verdict(one) == "no difference of 15 points"
+    assert claims.verdict(one | {"models": (-0.2, 0.1)}) == "undecided"
+    assert claims.verdict(one | {"low": 0.05, "p": 0.01, "models": (-0.2, 0.4)}) == "more"

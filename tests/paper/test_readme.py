@@ -15,6 +15,11 @@ def test_readme_shows_what_the_generator_gives():
     assert readme.rewritten(TEXT, readme.generated()) == TEXT, "run `python -m mosa.paper.readme`"
 
 
+def test_the_larger_run_shows_what_the_generator_gives():
+    text = (ROOT / "paper_figures" / readme.LARGER / "README.md").read_text("utf-8")
+    assert text == readme.larger_run(), "run `python -m mosa.paper.readme`"
+
+
 def test_readme_is_short():
     assert len(TEXT.splitlines()) <= 120
 
@@ -57,6 +62,11 @@ def test_table_has_a_row_for_each_model_and_names_a_missing_number():
         readme.table(numbers)
 
 
+def test_gates_say_what_was_not_met_when_frozen_and_again_without_repeating_it():
+    text = readme.gates(["a misses x"], ["a misses x", "a, 72 requests, misses y"])
+    assert text.count("a misses x") == 1 and text.endswith("gates.md)): a, 72 requests, misses y.")
+
+
 def test_claims_stand_beside_what_the_run_shows():
     def numbers(stage):
         return {key: [f"{key} {stage} 1", f"{key} {stage} 2"] for key in ("shows", "verdicts")}
@@ -70,6 +80,17 @@ def test_claims_stand_beside_what_the_run_shows():
         stage, second, _ = key.partition("/")
         own = f"{stage} {2 if second else 1}"
         assert line == f"| {where} | {claim} | verdicts {own} | shows {own} |"
+
+
+def test_a_larger_run_s_verdicts_stand_beside():
+    def numbers(stage, run="small"):
+        return {key: [f"{run} {key} {stage}"] * 2 for key in ("shows", "verdicts")}
+
+    text = readme.claims("embedded", numbers, lambda stage: numbers(stage, "large"))
+    lines = text.splitlines()
+    assert "[thorough](paper_figures/thorough/README.md)" in lines[0]
+    assert "| small verdicts twin | large verdicts twin | small shows twin |" in text
+    assert len({line.count("|") for line in lines}) == 1
 
 
 @pytest.fixture

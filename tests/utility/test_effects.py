@@ -1,3 +1,5 @@
+from scipy.stats import ttest_ind
+
 from mosa.paper import tables
 from mosa.utility import effects
 
@@ -78,3 +80,20 @@ def test_one_mixed_sentence_is_a_flaw_of_a_long_text():
             "of the whole guild keeps it so .")
     assert flawless(said) and not flawless(f"{said} it it was the in or of the elders .")
     assert not effects.flawless({"item": "", "own": [], "incoherent": False, "empty": True})
+
+
+def test_phrases_as_draws_are_compared_by_their_own_means():
+    def said(place, harm):
+        """Two requests for each phrase, with its outcome."""
+        return [{"id": f"r-{i}-{j}", "model": "a", "said": f"phrase {i}", "success": flag}
+                for i, flag in enumerate(harm) for j in range(2)]
+
+    start = said(0, [0] * 4)
+    found = effects.over_phrases((said(20, [1, 1, 0, 1]), start), (said(20, [0, 1, 0, 0]), start),
+                                 "success", "said")
+    test = ttest_ind([1, 1, 0, 1], [0, 1, 0, 0], equal_var=False)
+    assert (found["mean"], found["n"], found["p"]) == (0.5, 8, test.pvalue)
+    assert (found["low"], found["high"]) == tuple(test.confidence_interval())
+    alone = effects.over_phrases((said(20, [1]), said(0, [0])), (said(20, [0]), said(0, [0])),
+                                 "success", "said")
+    assert alone == {"mean": 1, "n": 2, "low": None, "high": None, "p": 1}
