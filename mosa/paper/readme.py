@@ -73,20 +73,23 @@ def claims(profile: str, numbers: Callable[[str], dict],
     numbers(stage): a stage's numbers.json, with the sentences that it computed ("shows") and what
     they decide ("verdicts"). The first of each belongs to the claim named after the stage, the
     second to the one of a name behind a slash ("order/tasks"). larger: the same of a larger run,
-    whose verdicts get a column of their own.
+    whose verdicts stand beside where they are others.
     """
     def said(key, part, numbers):
         stage, second, _ = key.partition("/")
         return numbers(stage)[part][bool(second)]
 
+    def agrees(key):
+        here, there = (said(key, "verdicts", of) for of in (numbers, larger or numbers))
+        return here if here == there else f"{here}. *In the larger run*: {there}"
+
     sampler, order = (section(profile, name, SCHEMAS[name]) for name in ("sampler", "order"))
     decoded = f"{sampler.length} slots, {sampler.steps} steps (Figure 5 and order: {order.steps})"
-    beside = [larger] if larger else []
-    return _markdown(["where", "the paper says, of LLaDA-8B", "does the stand-in agree?",
-                      *[f"and in the larger run, [{LARGER}](paper_figures/{LARGER}/README.md)?"
-                        for _ in beside], f"measured on the stand-in; {decoded}"],
-                     [[where, claim, *(said(key, "verdicts", of) for of in [numbers, *beside]),
-                       said(key, "shows", numbers)] for key, (where, claim) in CLAIMS.items()])
+    link = f"; [larger run](paper_figures/{LARGER}/README.md)" if larger else ""
+    return _markdown(["where", "the paper says, of LLaDA-8B", f"does the stand-in agree?{link}",
+                      f"measured on the stand-in; {decoded}"],
+                     [[where, claim, agrees(key), said(key, "shows", numbers)]
+                      for key, (where, claim) in CLAIMS.items()])
 
 
 def larger_run() -> str:

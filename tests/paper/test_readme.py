@@ -82,14 +82,18 @@ def test_claims_stand_beside_what_the_run_shows():
         assert line == f"| {where} | {claim} | verdicts {own} | shows {own} |"
 
 
-def test_a_larger_run_s_verdicts_stand_beside():
+def test_a_larger_run_s_verdicts_stand_beside_where_they_are_others():
     def numbers(stage, run="small"):
-        return {key: [f"{run} {key} {stage}"] * 2 for key in ("shows", "verdicts")}
+        same = stage == "order"
+        return {key: [f"{'both' if same else run} {key} {stage}"] * 2
+                for key in ("shows", "verdicts")}
 
     text = readme.claims("embedded", numbers, lambda stage: numbers(stage, "large"))
     lines = text.splitlines()
-    assert "[thorough](paper_figures/thorough/README.md)" in lines[0]
-    assert "| small verdicts twin | large verdicts twin | small shows twin |" in text
+    assert "[larger run](paper_figures/thorough/README.md)" in lines[0]
+    assert ("| small verdicts twin. *In the larger run*: large verdicts twin | small shows twin |"
+            in text)
+    assert "| both verdicts order | both shows order |" in text
     assert len({line.count("|") for line in lines}) == 1
 
 
