@@ -1,3 +1,5 @@
+import numpy as np
+import pytest
 from scipy.stats import ttest_ind
 
 from mosa.paper import tables
@@ -97,3 +99,22 @@ def test_phrases_as_draws_are_compared_by_their_own_means():
     alone = effects.over_phrases((said(20, [1]), said(0, [0])), (said(20, [0]), said(0, [0])),
                                  "success", "said")
     assert alone == {"mean": 1, "n": 2, "low": None, "high": None, "p": 1}
+
+
+@pytest.mark.parametrize("likely", [lambda rng: rng.random(4), lambda rng: rng.beta(0.5, 0.5, 4)])
+def test_the_interval_over_phrases_covers_the_truth(likely):
+    """Four phrases against four, each with a success of its own, drawn from one distribution, six
+    requests on three models: the true difference is 0."""
+    rng, runs, covered, significant = np.random.default_rng(0), 400, 0, 0
+    rows = [{"id": f"r-{i}-{j}", "model": model, "said": i}
+            for i in range(4) for j in range(6) for model in "abc"]
+
+    def said(success):
+        return [row | {"success": rng.random() < success[row["said"]]} for row in rows]
+
+    start = said([0] * 4)
+    for _ in range(runs):
+        found = effects.over_phrases(*((said(likely(rng)), start) for _ in "12"), "success", "said")
+        covered += found["low"] <= 0 <= found["high"]
+        significant += found["p"] < 0.05
+    assert 0.93 <= covered / runs <= 0.98 and significant == runs - covered
