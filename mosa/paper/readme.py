@@ -1,7 +1,7 @@
 """What the README shows of this run's files: gates, claims, the defences, the tree, the stages.
 
 python -m mosa.paper.readme   rewrites the parts of README.md between its markers, and the claims
-                              of the committed larger run (paper_figures/thorough/README.md)
+                              of the committed larger run (paper_figures/thorough.md)
 """
 
 import ast
@@ -85,7 +85,7 @@ def claims(profile: str, numbers: Callable[[str], dict],
 
     sampler, order = (section(profile, name, SCHEMAS[name]) for name in ("sampler", "order"))
     decoded = f"{sampler.length} slots, {sampler.steps} steps (Figure 5 and order: {order.steps})"
-    link = f"; [larger run](paper_figures/{LARGER}/README.md)" if larger else ""
+    link = f"; [larger run](paper_figures/{LARGER}.md)" if larger else ""
     return _markdown(["where", "the paper says, of LLaDA-8B", f"does the stand-in agree?{link}",
                       f"measured on the stand-in; {decoded}"],
                      [[where, claim, agrees(key), said(key, "shows", numbers)]
@@ -93,12 +93,15 @@ def claims(profile: str, numbers: Callable[[str], dict],
 
 
 def larger_run() -> str:
-    """The README of the larger run: its claims, as the project's README has those of `make`."""
+    """The page of the larger run: its claims, as the project's README has those of `make`."""
     return (f"# The profile `{LARGER}`: every figure and table with more requests\n\n"
-            f"Made by `python -m mosa.pipeline.trial {LARGER}`, where the project's README shows "
-            "the default run. It is no second sample: the first requests are those of the default "
-            "run, and so are the models. What the columns mean stands there; what a stage "
-            f"measured, in its notebook.\n\n{claims(LARGER, _numbers(LARGER))}\n")
+            f"Made by `python -m mosa.pipeline.trial {LARGER}`, where the [README](../README.md) "
+            "shows the default run and says what the words below mean. It is no second sample: the "
+            "first requests are those of the default run, and so are the models. The setting, the "
+            "asymmetry and one alignment (`mosa`) alone are in it. Figures, tables and "
+            f"`numbers.json` of each stage lie in [{LARGER}]({LARGER}); the generations behind "
+            f"them where it runs, in `.scratch/trial-{LARGER}/results`, their hashes in "
+            f"[dvc.lock]({LARGER}/dvc.lock).\n\n{claims(LARGER, _numbers(LARGER))}\n")
 
 
 def tree() -> str:
@@ -176,5 +179,5 @@ def _title(notebook):
 if __name__ == "__main__":
     readme = need("README.md")
     readme.write_text(rewritten(readme.read_text("utf-8"), generated()), "utf-8", newline="\n")
-    readme.parent.joinpath("paper_figures", LARGER, "README.md").write_text(
+    readme.parent.joinpath(f"paper_figures/{LARGER}.md").write_text(
         larger_run(), "utf-8", newline="\n")

@@ -4,8 +4,9 @@
     python -m mosa.pipeline.trial quick --into FOLDER    elsewhere
 
 The copy runs this profile alone, with the lists of its section `lists` in place of the file's. A
-run that was killed goes on where it stopped. At the end paper_figures/<profile> and the executed
-notebooks are copied back. Neither git nor a DVC repository is needed: an unpacked archive will do.
+run that was killed goes on where it stopped. At the end paper_figures/<profile>, with the hashes of
+the code and the rows behind it (dvc.lock), and the executed notebooks are copied back. Neither git
+nor a DVC repository is needed: an unpacked archive will do.
 """
 
 import argparse
@@ -123,7 +124,8 @@ def reproduce(copy: Path, jobs: int = 2) -> list[str]:
 
 
 def run(profile: str, folder: str | Path) -> None:
-    """Prepare the copy, run the pipeline there, and copy figures and executed notebooks back.
+    """Prepare the copy, run the pipeline there, and copy figures, dvc.lock and executed notebooks
+    back.
 
     Raises as prepare() and reproduce() do.
     """
@@ -132,6 +134,7 @@ def run(profile: str, folder: str | Path) -> None:
     figures = params.ROOT / "paper_figures" / profile
     shutil.rmtree(figures, ignore_errors=True)
     shutil.copytree(copy / "paper_figures" / profile, figures)
+    shutil.copy2(copy / "dvc.lock", figures)
     for notebook in (copy / "executed").glob("*.ipynb"):
         shutil.copy2(notebook, params.ROOT / "executed")
     print(f"paper_figures/{profile} and executed/ hold what the trial made")

@@ -16,7 +16,7 @@ def test_readme_shows_what_the_generator_gives():
 
 
 def test_the_larger_run_shows_what_the_generator_gives():
-    text = (ROOT / "paper_figures" / readme.LARGER / "README.md").read_text("utf-8")
+    text = (ROOT / f"paper_figures/{readme.LARGER}.md").read_text("utf-8")
     assert text == readme.larger_run(), "run `python -m mosa.paper.readme`"
 
 
@@ -90,7 +90,7 @@ def test_a_larger_run_s_verdicts_stand_beside_where_they_are_others():
 
     text = readme.claims("embedded", numbers, lambda stage: numbers(stage, "large"))
     lines = text.splitlines()
-    assert "[larger run](paper_figures/thorough/README.md)" in lines[0]
+    assert "[larger run](paper_figures/thorough.md)" in lines[0]
     assert ("| small verdicts twin. *In the larger run*: large verdicts twin | small shows twin |"
             in text)
     assert "| both verdicts order | both shows order |" in text

@@ -120,13 +120,14 @@ def test_nobody_elses_folder_is_touched(tree, tmp_path):
 
 def test_figures_and_notebooks_come_back(tree, tmp_path, monkeypatch):
     def reproduce(copy):
-        for name in ("paper_figures/quick/x/t.csv", "executed/x.quick.ipynb"):
+        for name in ("paper_figures/quick/x/t.csv", "executed/x.quick.ipynb", "dvc.lock"):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_text("made")
 
     monkeypatch.setattr(trial, "reproduce", reproduce)
     trial.run("quick", tmp_path / "copy")
     assert (tree / "paper_figures/quick/x/t.csv").read_text() == "made"
+    assert (tree / "paper_figures/quick/dvc.lock").read_text() == "made"
     assert (tree / "executed/x.quick.ipynb").read_text() == "made"
     assert (tree / "paper_figures/embedded/t.csv").read_text() == "1"
 
