@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mosa.alignment.objectives import OBJECTIVES
-from mosa.alignment.reward import BOUNDS
+from mosa.alignment.reward import BOUNDS, REFUSE_AT, SUPPRESS_AT
 from mosa.pipeline.params import Amount, Count, Distinct, Names, NotNegative, Positive, Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -29,6 +29,9 @@ class Recipe(Section):
     k_end: Amount = Field(60, validate_default=True,
                           description="last slot of the window, inclusive")
     bounds: Literal[*BOUNDS] = Field("start", description="what of a sentence the window bounds")
+    refuse_at: Literal[*REFUSE_AT] = Field("window", description="where safe sentences are raised")
+    suppress_at: Literal[*SUPPRESS_AT] = Field(
+        "window", description="where harmful sentences are lowered")
     eos: bool = Field(True, description="safe sentences end in EOS, the breaker")
     contrast: NotNegative = Field(1.0, description="weight of the harmful score")
     bound: NotNegative = Field(0.0, description="nats; 0: the reward is not bounded")

@@ -20,6 +20,37 @@ def test_a_contaminated_canvas_leaves_the_window_alone():
     assert 4 <= int(shown.sum()) <= 16
 
 
+def test_a_contaminated_canvas_leaves_the_start_alone_where_a_sentence_is_wanted_there():
+    args = Method(k_start=12, k_end=12, revealed=1.0, refuse_at="start", suppress_at="everywhere")
+    batch = Collator(tiny(), LENGTH)(pairs(20))
+    mask = contaminated(batch, args)[:, -LENGTH:] == tiny().mask_id
+    longest = max(batch["safe"].shape[1], batch["harmful"].shape[1])
+    assert mask[:, :longest].all() and not mask[:, longest:].all(0).any()
+
+
+@pytest.mark.parametrize("revealed", [0.0, 1.0])
+def test_places_of_the_two_sentences_are_their_own(revealed):
+    lm, rows = tiny(), pairs(6)
+    batch = Collator(lm, LENGTH)(rows)
+    policy = lambda ids, mask: lm(ids, mask)[:, -LENGTH:]  # noqa: E731
+    args = Method(k_start=6, k_end=12, refuse_at="start", suppress_at="everywhere",
+                  revealed=revealed)
+    _, log = named("mosa")(policy, policy, batch, args)
+    ids = contaminated(batch, args) if revealed else batch["sealed_ids"]
+    logp = policy(ids, batch["sealed_attention"]).log_softmax(-1)
+    for i in range(len(rows)):
+        free = (ids[i, -LENGTH:] == lm.mask_id).tolist()
+        safe, harmful = (batch[name][i, : batch[f"{name}_length"][i]].tolist()
+                         for name in ("safe", "harmful"))
+        at = [k for k in range(LENGTH) if k + len(harmful) <= LENGTH
+              and all(free[k : k + len(harmful)])]
+        assert float(log["safe"][i]) == pytest.approx(
+            sum(float(logp[i, j, token]) for j, token in enumerate(safe)), abs=1e-4)
+        assert float(log["harmful"][i]) == pytest.approx(
+            max(sum(float(logp[i, k + j, token]) for j, token in enumerate(harmful)) for k in at),
+            abs=1e-4)
+
+
 def test_benign_canvases_are_masked_as_often_as_asked():
     batch = Collator(tiny(), LENGTH)(pairs(20))
     for full, least, most in ((1.0, 20, 20), (0.5, 4, 16)):

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mosa.alignment.reward import best_start
+from mosa.alignment.reward import places, score
 from mosa.alignment.slots import tokens_and_kl
 from mosa.alignment.terms import Batch, Losses, Model, Recipe, keep, noised
 
@@ -15,9 +15,10 @@ def loss(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Losses:
     As printed: the response is fully masked, reward R = score(safe) - score(harmful), and
     KL(policy || reference) is summed over the response's slots, which the first step predicts
     independently. Each default of Recipe is the printed form; the options change one thing:
-    `contrast` weighs the harmful score; `bound` b > 0 replaces R, which has no upper bound, by
-    -b * softplus(-R / b); `revealed` is the share of rows whose slots outside the window show part
-    of a harmful answer; `benign_kl` adds `keep`.
+    `refuse_at` and `suppress_at` give the two sentences places of their own (reward.places);
+    `contrast` weighs the harmful score, 0 suppresses nothing; `bound` b > 0 replaces R, which has
+    no upper bound, by -b * softplus(-R / b); `revealed` is the share of rows whose slots outside
+    these places show part of a harmful answer; `benign_kl` adds `keep`.
     """
     ids = contaminated(batch, args) if args.revealed else batch["sealed_ids"]
     logits = policy(ids, batch["sealed_attention"])
@@ -25,10 +26,13 @@ def loss(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Losses:
         frozen = reference(ids, batch["sealed_attention"])
     spans = torch.cat([batch["safe"], batch["harmful"]], dim=1)  # (B, S+ + S-)
     tokens, kl = tokens_and_kl(logits, frozen, spans)
-    window, size = (args.k_start, args.k_end), batch["safe"].shape[1]
-    safe, safe_start = best_start(tokens[..., :size], batch["safe_length"], window, args.bounds)
-    harmful, harmful_start = best_start(tokens[..., size:], batch["harmful_length"], window,
-                                        args.bounds)
+    size, room = batch["safe"].shape[1], tokens.shape[1]
+    masked = ids[:, -room:] == batch["sealed_ids"][:, -room:] if args.revealed else None
+    window = (args.k_start, args.k_end)
+    safe, safe_start = score(tokens[..., :size], batch["safe_length"],
+                             places(args.refuse_at, window, room), args.bounds, masked)
+    harmful, harmful_start = score(tokens[..., size:], batch["harmful_length"],
+                                   places(args.suppress_at, window, room), args.bounds, masked)
     reward = safe - args.contrast * harmful
     gain = -args.bound * F.softplus(-reward / args.bound) if args.bound else reward
     loss = -(gain - args.beta * kl)
@@ -42,11 +46,15 @@ def loss(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Losses:
 
 def contaminated(batch: Batch, args: Recipe) -> Tensor:
     """Canvases (B, T) that show, in a share `args.revealed` of the rows, part of the harmful
-    answer, but nothing in the slots that the window's sentences may take."""
+    answer, but nothing in the slots that the sentences may take at the start or in the window."""
     length = batch["compliance"].shape[1]
     longest = max(batch["safe"].shape[1], batch["harmful"].shape[1])
     slots = torch.arange(length, device=batch["draws"].device)
-    free = (slots >= args.k_start) & (slots < args.k_end + longest)
+    taken = [places(where, (args.k_start, args.k_end), length)
+             for where in (args.refuse_at, args.suppress_at) if where != "everywhere"]
+    free = torch.zeros_like(slots, dtype=torch.bool)
+    for first, last in sum(taken, []):
+        free |= (slots >= first) & (slots < last + longest)
     ids, _ = noised(batch, "sealed", batch["compliance"], 1 - args.revealed)
     ids[:, -length:] = torch.where(free, batch["sealed_ids"][:, -length:], ids[:, -length:])
     return ids
