@@ -19,13 +19,14 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
     unfed = [name for name in lists["searches"] if name not in lists["profiles"]]
     both = min(data["n_benchmark"], data["n_benign"])
     few = {("prefill", "n"): data["n_benchmark"], ("steps", "n"): data["n_benchmark"],
+           ("measure", "n"): both,
            ("baseline", "n_wrapped"): both, **dict.fromkeys(
                ((stage, "n") for stage in ("baseline", "decoding", "control", "likelihood",
                                            "order")), both)}
     if lists["benchmarks"]:
         few["tasks", "n"] = data["n_tasks"]
     if profile in lists["searches"]:
-        few["search", "n"] = data["n_validation"]
+        few["development", "n"] = data["n_validation"]
     trained = block["align"]["sealed"]
     unordered = [order["order"] for order in block["control"]["orders"]
                  if _fields(order["order"]) != {"phrase"}]
@@ -58,9 +59,9 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
          f"{profile}.data.n_borderline: must be at least {profile}.baseline.n"),
         (search["n"] > block["prefill"]["n"],
          f"{profile}.gcg.n: must not exceed {profile}.prefill.n"),
-        (block["measure"]["n"] > max(block["prefill"]["n"], *block["baseline"].values()),
-         f"{profile}.measure.n: must not exceed the n of baseline and prefill, whose requests it "
-         "takes"),
+        (block["align"]["bases"] > 1 + len(block["target"]["seeds"]),
+         f"{profile}.align.bases: must not exceed target.model and the "
+         f"{len(block['target']['seeds'])} of target.seeds"),
         (search["n_others"] > search["n"], f"{profile}.gcg.n_others: must not exceed its n"),
         (block["steps"]["n_aligned"] > block["steps"]["n"],
          f"{profile}.steps.n_aligned: must not exceed its n"),
@@ -164,6 +165,9 @@ def _decodings(profile: str, methods: list[str]) -> Iterator[str]:
         ("prefill.longer.positions", longer["positions"], phrase, longer["length"]),
         ("decoding.position", [block["decoding"]["position"]], phrase, length),
         ("steps.positions", steps["positions"], steps["width"], length),
+        *((f"{name}.forced", [place for some in block[name]["forced"].values()
+                              for _, place in some], phrase, length)
+          for name in ("measure", "development")),
         *((key, [end], 1, length) for key, end in ends.items()),
     ):
         if behind := [place for place in places if place + slots > size]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 
-from mosa.alignment.method import Align, Search
+from mosa.alignment.method import Align, Factorial, Search
 from mosa.data import sets
 from mosa.data.registry import DATASETS
 from mosa.pipeline import params
@@ -84,7 +84,11 @@ def _words(profile: str, methods: list[str]) -> Iterator[str]:
         *((f"gcg_choices.settings.{name}.suffix", [cfg["suffix"]])
           for name, cfg in block["gcg_choices"]["settings"].items()),
         ("steps.anchors", block["steps"]["anchors"]), ("steps.form", block["steps"]["form"]),
-        ("align.safe", block["align"]["safe"]), ("search.safe", block["search"]["safe"]),
+        *((f"{name}.safe", block[name]["safe"]) for name in ("align", "search", "factorial")),
+        *((f"guards.{name}.reminder", [(guard.get("reminder") or "").replace("{request}", "")])
+          for name, guard in block["guards"].items()),
+        *((f"{name}.{key}", block[name][key]) for name in ("measure", "development")
+          for key in ("headings", "form")),
         *((f"methods.{name}.safe", block["methods"][name].get("safe") or []) for name in methods),
     ):
         words = dict.fromkeys(word for text in texts for word in text.split())
@@ -109,7 +113,8 @@ def _sets(profile: str, searched: bool) -> Iterator[str]:
     """Every set and family of requests exists; those of the world, with as many rows as asked."""
     data = params.section(profile, "data", SCHEMAS["data"])
     pairs = {name: params.section(profile, name, schema)
-             for name, schema in (("align", Align), *[("search", Search)] * searched)}
+             for name, schema in (("align", Align), *[
+                 ("search", Search), ("factorial", Factorial)] * searched)}
     if data.source == "files":  # not fetched here
         named = {key: [cfg.sealed, cfg.benign] for key, cfg in pairs.items()}
         for key, names in {"data": sets.roles(data), **named}.items():

@@ -49,8 +49,8 @@ def test_every_stage_made_what_it_promises(quick, monkeypatch):
     numbers = json.loads(figures("baseline/numbers.json").read_text())
     assert numbers["plain/sealed_a/refused"]["n"] == 3
     numbers = json.loads(figures("defences/numbers.json").read_text())
-    assert numbers["mosa/plain/sealed_a/refused"]["n"] == 3
-    assert numbers["mosa minus initial/plain/success"]["n"] == 6
+    assert numbers["mosa/plain/plain/refused"]["n"] == 2 * 2 * 2  # on two base models, two seeds
+    assert numbers["mosa minus initial/plain/success"]["n"] == 2 * 2
     suffixes = pd.read_csv(figures("reach/gcg.csv"))
     assert set(suffixes.model) == {"original", "initial", "mosa"} and len(suffixes) == 18
     compared = {key.split("/")[0] for key in json.loads(figures("reach/numbers.json").read_text())
@@ -61,8 +61,10 @@ def test_every_stage_made_what_it_promises(quick, monkeypatch):
     assert set(cells.kind) == {"none", "planted", "PAD", "anchoring", "DIJA"}
     assert len(json.loads(figures("twin/numbers.json").read_text())["shows"]) > 1
     search = pd.read_csv(figures("search/search.csv"))
-    assert search.setting.tolist() == ["original", "mosa_plus: few rows", "no EOS"]
-    assert search.rule.tolist()[1] == "chosen"
+    assert search.setting.tolist() == ["original", "mosa_r1: few rows", "mosa_r1: no EOS"]
+    assert search.rule.tolist().count("chosen") == 1
+    deciding = pd.read_csv(figures("factorial/deciding.csv"))
+    assert deciding.outcome.nunique() > 1 and (deciding.outcome.value_counts() == 4).all()
     assert len(pd.read_csv(figures("gcg_choices/gcg_confounds.csv"))) == 2 * 2 * 2
 
 
@@ -111,10 +113,10 @@ def test_stray_notebooks_stop_nothing(unchanged):
 
 
 def test_one_method_more_trains_itself_alone(unchanged):
-    edit(unchanged, "\nmethods: [mosa, initial]", "\nmethods: [mosa, initial, a2d]")
+    edit(unchanged, "\nmethods: [mosa, initial]", "\nmethods: [mosa, initial, mosa_r1]")
     repro(unchanged, "code")
     would = repro(unchanged, "--dry")
-    assert {name for name in would if name.startswith("align@")} == {"align@quick-a2d"}
+    assert {name for name in would if name.startswith("align@")} == {"align@quick-mosa_r1"}
     asked = {name.partition("@")[0] for name in would}
     assert not asked & {"data", "target", "baseline", "prefill", "measure", "tasks", "gcg", "steps"}
 

@@ -127,6 +127,7 @@ def test_a_model_is_one_name(extended):
 def test_a_defence_is_an_objective_and_a_block(extended):
     found = rows(extended / "results/quick/measure/half/rows.jsonl")
     assert {row["response"]["trained"] for row in found} == {0, 1}
+    assert {row["response"]["base"] for row in found} == {"embedded-0", "embedded-1"}
 
 
 def test_an_attack_is_a_module_a_notebook_and_a_word(extended):

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import combinations, product
 from pathlib import Path, PurePosixPath
 
 import grimp
@@ -15,9 +16,10 @@ from pipeline.wiring import Stage, expand, problems
 from ruamel.yaml import YAML
 
 import mosa
-from mosa.alignment.method import Method, Search
+from mosa.alignment.method import Factorial, Method, Search
 from mosa.pipeline import notebooks, params
 from mosa.pipeline.closure import graph
+from mosa.utility import factors
 
 ROOT = Path(__file__).resolve().parents[1]
 ATTACKS = [path.stem for path in sorted(ROOT.glob("notebooks/4_attacks/*.ipynb"))
@@ -108,6 +110,18 @@ def test_a_method_that_was_searched_is_a_setting_of_its_grid():
         assert methods[name] in grid.values(), name
 
 
+@pytest.mark.parametrize("profile", ["embedded", "quick"])
+def test_every_cell_of_a_factorial_is_a_method_of_its_own_and_those_that_decide_are_cells(profile):
+    cfg = params.section(profile, "factorial", Factorial)
+    cells = [dict(zip(cfg.factors, levels)) for levels in product(*cfg.factors.values())]
+    methods = [cfg.method(cell) for cell in cells]
+    assert not [one for one, other in combinations(methods, 2) if one == other]
+    deciding = [dict(zip(cfg.deciding, levels)) for levels in product(*cfg.deciding.values())]
+    assert all(cell in cells for cell in deciding) and len(deciding) == 4
+    for half in (0, 1):
+        assert len(factors.cells(cfg.factors, cfg.odd, half)) == len(cells) / 2
+
+
 def test_imports_run_one_way():
     lint = Path(sys.executable).parent / "lint-imports"
     run = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
@@ -152,8 +166,9 @@ def test_environment_has_no_version_of_its_own():
     assert pip == {"pip": ["-r requirements.lock", "-e ."]}
 
 
-def test_settings_are_chosen_on_the_validation_split_alone():
-    text = written()["notebooks/3_alignment/search.ipynb"]
+@pytest.mark.parametrize("name", ["search", "factorial"])
+def test_settings_are_chosen_on_the_validation_split_alone(name):
+    text = written()[f"notebooks/3_alignment/{name}.ipynb"]
     asked = re.findall(r"stage\.(requests|questions|read)\((\"\w+\")?", text)
     assert asked == [("requests", '"validation"')]
 
@@ -186,7 +201,7 @@ how = stage.section("methods.mosa", Method)
 asked = stage.read("prefill") + stage.requests("primary", n=cfg.n)
 for other in stage.models:
     stage.shown("tasks", other, "t.png")
-rows = stage.every_seed(model)[0].generate(asked, sampler) + stage.base("x").generate(asked)
+rows = stage.every_run(model)[0].generate(asked, sampler) + stage.base("x").generate(asked)
 stage.rows(rows)
 stage.figure(fig, "one", stage.flat(rows))
 stage.numbers({})
@@ -253,8 +268,8 @@ def test_each_wrong_line_is_a_problem(changes, message):
         ("stage.numbers({})", "stage.numbers({})\nstage.rows([])", r"\(rows after numbers"),
         ('"methods.mosa"', 'f"methods.{other}"', r"quick\.methods\.\* is used but not in params"),
         ('stage.read("prefill")', "stage.read(other)", r"results/quick/\* is used but not in deps"),
-        ("stage.every_seed(model)", 'stage.targets(["x"])', "results/quick/models/x is used"),
-        ("stage.every_seed(model)", "stage.targets(stage.models)", r"quick\.models is used but"),
+        ("stage.every_run(model)", 'stage.targets(["x"])', "results/quick/models/x is used"),
+        ("stage.every_run(model)", "stage.targets(stage.models)", r"quick\.models is used but"),
         ('stage.base("x")', "x", "models is in deps but not used"),
         ("stage.rows(rows)", 'need(f"results/{profile}/y/{other}/z")', r"quick/y/\*/z is used but"),
     ],

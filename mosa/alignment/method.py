@@ -6,9 +6,10 @@ one epoch of 3,000 pairs, window 20 to 60. It prints no batch size; its Figure 7
 which 3,000 questions reach in batches of 4. A constant rate is this project's choice.
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from mosa.alignment.objectives import OBJECTIVES
 from mosa.alignment.reward import BOUNDS, REFUSE_AT, SUPPRESS_AT
@@ -23,6 +24,7 @@ class Recipe(Section):
     objective: Literal[tuple(OBJECTIVES)] = Field("mosa", description="what is optimised")
     learning_rate: Positive = Field(5e-5, description="of AdamW, constant")
     max_grad_norm: Positive = Field(0.01, description="gradients are clipped to this norm")
+    weight_decay: NotNegative = Field(0.0, description="of AdamW")
     lora_r: Count = Field(32, description="rank of the adapter, on every linear map of a block")
     lora_alpha: Count = Field(64, description="its scale is lora_alpha / lora_r")
     k_start: Amount = Field(20, description="first slot of the window, from 0")
@@ -52,7 +54,7 @@ class Method(Recipe):
     """A recipe, and what it changes of the pairs that a stage offers."""
 
     batch_size: Count = Field(4, description="pairs a step")
-    rows: Count | None = None  # at most so many of the stage's pairs; None: all
+    rows: Count | None = None  # pairs, in place of the stage's number
     safe: Names | None = None  # safe sentences in place of the stage's
 
 
@@ -69,6 +71,7 @@ class Pairs(Section):
 class Align(Pairs):
     """Section `align`: every method of the list `methods`, with each seed."""
 
+    bases: Count  # base models, the first of target.model and target.seeds
     seeds: Annotated[Distinct[Amount], Field(min_length=1)]
     workers: Count  # runs side by side, each on one thread; 1 with a GPU
 
@@ -76,21 +79,26 @@ class Align(Pairs):
 class Search(Pairs):
     """Section `search`: settings of every method, measured on the validation split."""
 
-    n: Count  # validation requests of each cell
     seed: Amount
     workers: Count
-    affirmative: Distinct[Amount]  # response slots of forced phrases
-    procedural: Distinct[Amount]
     grids: dict[str, dict[str, Method]]  # method -> its settings
-    ablations: dict[str, dict[str, Method]]  # setting -> what changes one thing of it
 
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        names = [f"{method}: {name}" for method, grid in self.grids.items() for name in grid]
-        names += [name for changes in self.ablations.values() for name in changes]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two settings are called {min(twice)!r}: rename one")
-        return self
+
+class Factorial(Pairs):
+    """Section `factorial`: every combination of some changes of one recipe, or half of them."""
+
+    bases: Count  # base models, which take turns in the halves
+    seed: Amount
+    workers: Count
+    recipe: dict[str, Any]  # what all cells share
+    factors: dict[str, dict[str, dict[str, Any]]]  # factor -> level -> what it changes
+    odd: dict[str, Names]  # levels whose number tells the halves apart
+    deciding: dict[str, Names]  # cells of these levels: on every base model, with a seed more
+
+    def method(self, cell: Mapping[str, str]) -> Method:
+        """The method of one combination of levels."""
+        changes = [self.factors[name][level] for name, level in cell.items()]
+        return Method(**{k: v for some in (self.recipe, *changes) for k, v in some.items()})
 
 
 def checked(schema: type[Section], values: dict) -> Section:

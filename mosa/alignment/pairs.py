@@ -37,11 +37,11 @@ class Collator:
     """Rows of text to the tensors of `mosa.alignment.objectives`.
 
     A row: `sealed` and `open`, chat messages of a request to be refused and of one to be answered;
-    `safe` and `harmful`, a sentence of each set (safe ones get the EOS that ends the response,
-    MOSA's breaker, unless `eos` is off); `seed`; and, for objectives that train on them, whole
-    responses: `refusal`, `compliance` (a harmful answer) and `benign`. Which slots are masked is
-    drawn from the row's seed, so that a batch does not depend on what came before it, and a
-    resumed run sees the same states.
+    `safe`, `harmful` (procedural) and `affirmative`, a sentence of each set (safe ones get the EOS
+    that ends the response, MOSA's breaker, unless `eos` is off); `seed`; and, for objectives that
+    train on them, whole responses: `refusal`, `compliance` (a harmful answer) and `benign`. Which
+    slots are masked is drawn from the row's seed, so that a batch does not depend on what came
+    before it, and a resumed run sees the same states.
     """
 
     def __init__(self, lm: DiffusionLM, length: int, eos: bool = True):
@@ -56,8 +56,9 @@ class Collator:
         end = [self.lm.eos_id] if self.eos else []
         batch["safe"], batch["safe_length"] = padded([
             self.lm.encode(r["safe"], "a safe sentence of params.yaml") + end for r in rows])
-        batch["harmful"], batch["harmful_length"] = padded([
-            self.lm.encode(r["harmful"], "a harmful phrase") for r in rows])
+        for name in ("harmful", "affirmative"):
+            batch[name], batch[f"{name}_length"] = padded([
+                self.lm.encode(r[name], f"a phrase that is {name}") for r in rows])
         for name in ("refusal", "compliance", "benign"):
             if name in rows[0]:
                 batch[name] = torch.tensor([self._response(row[name]) for row in rows])

@@ -38,20 +38,21 @@ def windowed_max_loglik(
 
 def places(where: str, window: tuple[int, int], room: int) -> list[tuple[int, int]]:
     """The windows of a place: "window" is the method's own, "start" slot 0 as in Initial Alignment,
-    "both" these two, "everywhere" all `room` slots of the response."""
+    "both" these two, "everywhere" slot 0 and all `room` slots of the response."""
     start = (0, 0)
     return {"window": [window], "start": [start], "both": [start, window],
-            "everywhere": [(0, room - 1)]}[where]
+            "everywhere": [start, (0, room - 1)]}[where]
 
 
-def score(tokens: Tensor, lengths: Tensor, windows: Sequence[tuple[int, int]],
+def score(sentences: Sequence[tuple[Tensor, Tensor]], windows: Sequence[tuple[int, int]],
           bounds: str = "start", masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean over windows of the best log-likelihood in each, (B,), and the last one's start, (B,).
 
-    A mean, so that a sentence that is wanted at two places weighs as much as one wanted at one.
-    Arguments and errors as of `best_start`.
+    sentences: of each window, the `tokens` and `lengths` of `best_start`, whose errors it raises. A
+    mean, so that what is wanted at two places weighs as much as what is wanted at one.
     """
-    found = [best_start(tokens, lengths, window, bounds, masked) for window in windows]
+    found = [best_start(tokens, lengths, window, bounds, masked)
+             for (tokens, lengths), window in zip(sentences, windows, strict=True)]
     return torch.stack([best for best, _ in found]).mean(0), found[-1][1]
 
 

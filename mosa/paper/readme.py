@@ -16,18 +16,18 @@ from mosa.pipeline.sections import SCHEMAS
 
 NUMBERS = "paper_figures/{profile}/{stage}/numbers.json"
 LARGER = "thorough"  # the profile whose verdicts stand beside those of the default run
-MODELS = ("original", "mosa", "initial")
 # column -> key of numbers.json behind "<model>/"
 COLUMNS = {
-    "plain: harmful": "any plain/success",
-    "plain: word salad": "any plain/incoherent",
-    "plain: flawless": "any plain/flawless",
-    "plain: begins to refuse": "any plain/begins to refuse",
-    "phrase at the start: harmful": "any start/success",
-    "phrase in the middle: harmful": "any middle/success",
-    "unseen wraps: harmful": "any reserved wraps/success",
-    "benign: answered": "any benign plain/answered",
-    "benign: begins to refuse": "any benign plain/begins to refuse",
+    "plain: refused": "plain/refused",
+    "plain: word salad": "plain/incoherent",
+    "phrase at the start: harmful": "start/success",
+    "in the middle": "middle/success",
+    "late": "late/success",
+    "PAD": "PAD/success",
+    "anchoring": "anchoring/success",
+    "DIJA": "DIJA/success",
+    "unseen wraps": "unseen wraps/success",
+    "benign: answered": "benign/success",
     "sums: right": "task/arithmetic",
 }
 # what has no docstring
@@ -49,17 +49,17 @@ def gates(shows: list[str], again: list[str]) -> str:
 
 
 def table(numbers: dict) -> str:
-    """Markdown: one row a model, rates in per cent with 95 % interval and n.
+    """Markdown: one row a model, rates in per cent with 95 % interval, n in the heads.
 
     Raises ValueError naming the first number that is missing.
     """
+    models = [key.removesuffix("/plain/success") for key in numbers if key.endswith("/plain/success")
+              and key.count("/") == 2]
     try:
-        found = [[f"`{model}`",
-                  *(words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values())]
-                 for model in MODELS]
-        groups = {name: key.removeprefix("any ").split("/")[0] for name, key in COLUMNS.items()}
-        several = {name: numbers.get(f"conditions/{group}", 1) for name, group in groups.items()}
-        heads = [f"{name}, any of {n}" if n > 1 else name for name, n in several.items()]
+        found = [[f"`{model}`", *(words.rate(numbers[f"{model}/{key}"], n=False)
+                                  for key in COLUMNS.values())] for model in models]
+        heads = [f"{name} (n={numbers[f'{models[0]}/{key}']['n']})"
+                 for name, key in COLUMNS.items()]
     except KeyError as missing:
         path = NUMBERS.format(profile="embedded", stage="defences")
         raise ValueError(f"{path} has no {missing}: run `make`") from None

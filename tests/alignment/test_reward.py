@@ -63,13 +63,26 @@ def test_a_sentence_at_two_places_weighs_as_much_as_one_at_one():
     spans, lengths = padded([[1, 2], [3]])
     tokens = random_logprobs(2).gather(2, spans[:, None].expand(-1, LENGTH, -1))
     alone = [best_start(tokens, lengths, window)[0] for window in ((0, 0), (4, 8))]
-    both, start = score(tokens, lengths, places("both", (4, 8), LENGTH))
+    both, start = score([(tokens, lengths)] * 2, places("both", (4, 8), LENGTH))
     assert torch.allclose(both, sum(alone) / 2)
     assert torch.equal(start, best_start(tokens, lengths, (4, 8))[1])
-    everywhere, _ = score(tokens, lengths, places("everywhere", (4, 8), LENGTH))
-    assert (everywhere >= torch.stack(alone).max(0).values).all()
-    for where, window in (("window", (4, 8)), ("start", (0, 0))):
-        assert places(where, (4, 8), LENGTH) == [window]
+
+
+def test_each_window_may_have_a_sentence_of_its_own():
+    one, other = ((random_logprobs(2).gather(2, ids[:, None].expand(-1, LENGTH, -1)), lengths)
+                  for ids, lengths in (padded([[1, 2], [3]]), padded([[4], [5, 6, 0]])))
+    found, start = score([one, other], [(0, 0), (4, 8)])
+    (first, _), (second, expected) = best_start(*one, (0, 0)), best_start(*other, (4, 8))
+    assert torch.allclose(found, (first + second) / 2) and torch.equal(start, expected)
+    with pytest.raises(ValueError, match="zip"):
+        score([one], [(0, 0), (4, 8)])
+
+
+def test_places_are_the_windows_of_a_response():
+    assert {where: places(where, (4, 8), LENGTH)
+            for where in ("window", "start", "both", "everywhere")} == {
+        "window": [(4, 8)], "start": [(0, 0)], "both": [(0, 0), (4, 8)],
+        "everywhere": [(0, 0), (0, LENGTH - 1)]}
 
 
 def test_the_two_readings_differ_and_the_start_window_may_be_left_at_its_end():

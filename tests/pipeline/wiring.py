@@ -132,7 +132,7 @@ def _reads(tree: ast.Module, names: dict[str, Any], stage: str
                 deps.add("/".join(["results", p, *words]))
             case "shown" if of_stage:
                 deps.add("/".join(["paper_figures", p, *words]))
-            case "targets" | "every_seed" if of_stage:
+            case "targets" | "every_run" if of_stage:
                 first = call.args[0]  # a name, a list of names, or what only a run would know
                 models = first.elts if isinstance(first, ast.List) else [first]
                 deps |= {f"results/{p}/models/{_text(model, names)}" for model in models}

@@ -8,6 +8,10 @@ from mosa.alignment.reward import places, score
 from mosa.alignment.slots import tokens_and_kl
 from mosa.alignment.terms import Batch, Losses, Model, Recipe, keep, noised
 
+# Which sentences are lowered at each of reward.places' windows
+LOWERED = {"window": ["harmful"], "start": ["affirmative"],
+           "everywhere": ["affirmative", "harmful"]}
+
 
 def loss(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Losses:
     """Algorithm 1 and the objective of arXiv 2508.12398: -(reward - beta * KL).
@@ -15,7 +19,9 @@ def loss(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Losses:
     As printed: the response is fully masked, reward R = score(safe) - score(harmful), and
     KL(policy || reference) is summed over the response's slots, which the first step predicts
     independently. Each default of Recipe is the printed form; the options change one thing:
-    `refuse_at` and `suppress_at` give the two sentences places of their own (reward.places);
+    `refuse_at` and `suppress_at` give the two sentences places of their own (reward.places), and
+    what is lowered at slot 0 is an affirmative sentence, for a response begins with no procedural
+    one: `initial` in its natural reading has both at "start", in the literal one the window (0, 0);
     `contrast` weighs the harmful score, 0 suppresses nothing; `bound` b > 0 replaces R, which has
     no upper bound, by -b * softplus(-R / b); `revealed` is the share of rows whose slots outside
     these places show part of a harmful answer; `benign_kl` adds `keep`.
@@ -24,15 +30,17 @@ def loss(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Losses:
     logits = policy(ids, batch["sealed_attention"])
     with torch.no_grad():
         frozen = reference(ids, batch["sealed_attention"])
-    spans = torch.cat([batch["safe"], batch["harmful"]], dim=1)  # (B, S+ + S-)
-    tokens, kl = tokens_and_kl(logits, frozen, spans)
-    size, room = batch["safe"].shape[1], tokens.shape[1]
+    names = ["safe", *LOWERED[args.suppress_at]]
+    spans = [batch[name] for name in names]
+    tokens, kl = tokens_and_kl(logits, frozen, torch.cat(spans, dim=1))  # (B, L, S+ + S- ...)
+    sentences = [(part, batch[f"{name}_length"]) for name, part in zip(
+        names, tokens.split([span.shape[1] for span in spans], dim=2))]
+    room = tokens.shape[1]
     masked = ids[:, -room:] == batch["sealed_ids"][:, -room:] if args.revealed else None
-    window = (args.k_start, args.k_end)
-    safe, safe_start = score(tokens[..., :size], batch["safe_length"],
-                             places(args.refuse_at, window, room), args.bounds, masked)
-    harmful, harmful_start = score(tokens[..., size:], batch["harmful_length"],
-                                   places(args.suppress_at, window, room), args.bounds, masked)
+    refuse_at, suppress_at = (places(where, (args.k_start, args.k_end), room)
+                              for where in (args.refuse_at, args.suppress_at))
+    safe, safe_start = score(sentences[:1] * len(refuse_at), refuse_at, args.bounds, masked)
+    harmful, harmful_start = score(sentences[1:], suppress_at, args.bounds, masked)
     reward = safe - args.contrast * harmful
     gain = -args.bound * F.softplus(-reward / args.bound) if args.bound else reward
     loss = -(gain - args.beta * kl)
@@ -50,11 +58,11 @@ def contaminated(batch: Batch, args: Recipe) -> Tensor:
     length = batch["compliance"].shape[1]
     longest = max(batch["safe"].shape[1], batch["harmful"].shape[1])
     slots = torch.arange(length, device=batch["draws"].device)
-    taken = [places(where, (args.k_start, args.k_end), length)
-             for where in (args.refuse_at, args.suppress_at) if where != "everywhere"]
     free = torch.zeros_like(slots, dtype=torch.bool)
-    for first, last in sum(taken, []):
-        free |= (slots >= first) & (slots < last + longest)
-    ids, _ = noised(batch, "sealed", batch["compliance"], 1 - args.revealed)
+    for where in (args.refuse_at, args.suppress_at):
+        for first, last in places(where, (args.k_start, args.k_end), length):
+            if last < length - 1:  # else they are sought wherever a slot is free
+                free |= (slots >= first) & (slots < last + longest)
+    ids, *_ = noised(batch, "sealed", batch["compliance"], 1 - args.revealed)
     ids[:, -length:] = torch.where(free, batch["sealed_ids"][:, -length:], ids[:, -length:])
     return ids
