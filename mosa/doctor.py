@@ -118,10 +118,10 @@ def _named(lists: dict[str, list[str]], profiles: list[str], where: str) -> Iter
     for name in lists["models"]:
         known = ["original", *lists["methods"], *(
             guard for profile in profiles for guard in params.read()[profile].get("guards", {}))]
-        folders = [params.ROOT / "models" / name, params.ROOT / "models/adapters" / name]
+        folders = [params.ROOT / "models" / name, params.ROOT / "adapters" / name]
         if name not in known and not any(folder.is_dir() for folder in folders):
             yield (f"params.yaml: {where}models: {name!r} is neither a folder models/{name} or "
-                   f"models/adapters/{name} nor one of {', '.join(known)}: add it to methods, or "
+                   f"adapters/{name} nor one of {', '.join(known)}: add it to methods, or "
                    "the folder")
     for name in lists["attacks"]:
         if not (path := _notebook(name)).is_file():

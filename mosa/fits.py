@@ -38,6 +38,8 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
          "models: must hold original and one more, which is compared with it"),
         (not lists["methods"], "methods: must hold one, of which Figures 6 and 7 are drawn"),
         (unfed, f"searches: {unfed} must be in profiles too: a search needs their data"),
+        (lost := [name for name in block["models"]["analysed"] if name not in lists["models"]],
+         f"{profile}.models.analysed: {lost} must be in the list models"),
         (block["models"]["seed"] not in block["align"]["seeds"],
          f"{profile}.models.seed: must be one of {profile}.align.seeds"),
         (block["judge"]["name"] == "world" and data["source"] != "world",

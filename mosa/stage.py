@@ -126,6 +126,11 @@ class Stage:
         return self._lazy("base")(name, self.section("target").dtype, self.key)
 
     @property
+    def analysed(self) -> list[str]:
+        """The models that the stages of the asymmetry look at: `original`, and some of the list."""
+        return ["original", *self.section("models").analysed]
+
+    @property
     def bases(self) -> "list[Target]":
         """The profile's target and the base models beside it (`target.seeds`): every seed."""
         return [self.original, *map(self.base, self.section("target").seeds)]

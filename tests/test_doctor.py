@@ -56,7 +56,7 @@ def test_params_yaml_is_right():
         (("profiles", ["base-0"]), "profiles: no profile 'base-0'"),
         (("profiles", []), "profiles: must be a list"),
         (("searches", ["embeded"]), "searches: no profile 'embeded'; did you mean 'embedded'"),
-        (("models", ["original", "a2d"]), "models: 'a2d' is neither a folder models/a2d or models/adapters/a2d nor one"),
+        (("models", ["original", "a2d"]), "models: 'a2d' is neither a folder models/a2d or adapters/a2d nor one"),
         (("methods", ["mosa", "nosa", "initial"]),
          "methods: 'nosa' is not in embedded.methods; did you mean 'mosa'"),
         (("methods", ["original", "mosa", "initial"]),

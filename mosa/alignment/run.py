@@ -10,7 +10,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -49,10 +49,14 @@ def jobs(bases: Sequence[dict], methods: Mapping[str, Method], cfg: Pairs, data:
     seed draws its own pairs, their order and the adapter's start. A method may take another number
     of pairs, or other safe sentences."""
     draw, found = pair_source(data, cfg), []
+
+    @cache  # a second each
+    def drawn(safe: tuple[str, ...], n: int, seed: int) -> list[dict]:
+        return pairs(draw, safe, n, seed)
+
     for name, method in methods.items():
-        n, safe = method.rows or cfg.rows, method.safe or cfg.safe
         for seed in seeds:
-            rows = pairs(draw, safe, n, seed)
+            rows = drawn(tuple(method.safe or cfg.safe), method.rows or cfg.rows, seed)
             some = [Job("", card, rows, method, seed, length) for card in bases]
             found += [replace(job, label=f"{name}-{job.run}") for job in some]
     return found

@@ -41,10 +41,10 @@ def in_turn(rows: Sequence[dict], families: Collection[str], n: int) -> list[dic
     sets = list(dict.fromkeys(row["set"] for row in rows))
     by_name = {(row["set"], row["family"], row["id"]): row for row in rows}
     names = {name: list(dict.fromkeys(r["id"] for r in rows if r["set"] == name)) for name in sets}
+    chosen = list(families)  # each meets every set
     turns = [(sets[i % len(sets)], i // len(sets)) for i in range(n)]
-    chosen = list(families)
-    return [by_name[name, chosen[i % len(chosen)], names[name][k]]
-            for i, (name, k) in enumerate(turns) if k < len(names[name])]
+    return [by_name[name, chosen[k % len(chosen)], names[name][k]]
+            for name, k in turns if k < len(names[name])]
 
 
 def prompts(sealed: Sequence[dict], seen: Collection[str], cfg: Battery,

@@ -58,7 +58,8 @@ class Judge(Section):
 
 
 class Models(Section):
-    seed: Amount  # of an aligned model, the training seed whose adapter is measured
+    seed: Amount  # of an aligned model, the training seed whose adapter the asymmetry looks at
+    analysed: Distinct[str]  # models of the list that it looks at, beside original
 
 
 class Guard(Section):  # a defence without training; what it leaves out stays as it is

@@ -2,6 +2,7 @@
 
     python -m mosa.pipeline.trial quick                  in .scratch/trial-quick
     python -m mosa.pipeline.trial quick --into FOLDER    elsewhere
+    python -m mosa.pipeline.trial thorough --publish     its adapters then stand in adapters/, too
 
 The copy runs this profile alone, with the lists of its section `lists` in place of the file's. A
 run that was killed goes on where it stopped. At the end paper_figures/<profile>, with the hashes of
@@ -123,9 +124,9 @@ def reproduce(copy: Path, jobs: int = 2) -> list[str]:
     return ran
 
 
-def run(profile: str, folder: str | Path) -> None:
+def run(profile: str, folder: str | Path, publish: bool = False) -> None:
     """Prepare the copy, run the pipeline there, and copy figures, dvc.lock and executed notebooks
-    back.
+    back; if they are to be published, also the adapters of the methods that it trained.
 
     Raises as prepare() and reproduce() do.
     """
@@ -137,6 +138,9 @@ def run(profile: str, folder: str | Path) -> None:
     shutil.copy2(copy / "dvc.lock", figures)
     for notebook in (copy / "executed").glob("*.ipynb"):
         shutil.copy2(notebook, params.ROOT / "executed")
+    for trained in (copy / "results" / profile / "align").glob("*/*/") if publish else ():
+        there = params.ROOT / "adapters" / trained.parent.name / trained.name
+        shutil.copytree(trained, there, dirs_exist_ok=True)
     print(f"paper_figures/{profile} and executed/ hold what the trial made")
 
 
@@ -183,8 +187,10 @@ def _main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("profile", help="a block of params.yaml, such as quick")
     parser.add_argument("--into", help="the folder of the copy; .scratch/trial-<profile>")
+    parser.add_argument("--publish", action="store_true", help="copy its adapters to adapters/")
     options = parser.parse_args()
-    run(options.profile, options.into or params.ROOT / ".scratch" / f"trial-{options.profile}")
+    run(options.profile, options.into or params.ROOT / ".scratch" / f"trial-{options.profile}",
+        options.publish)
 
 
 if __name__ == "__main__":

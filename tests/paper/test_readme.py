@@ -50,13 +50,14 @@ def test_a_part_is_replaced_and_all_else_is_left():
 
 def test_table_has_a_row_for_each_model_and_names_a_missing_number():
     rate = {"k": 1, "n": 4, "rate": 0.25, "low": 0.0456, "high": 0.699}
-    numbers = {f"{m}/{key}": rate for m in readme.MODELS for key in readme.COLUMNS.values()}
-    numbers |= {"conditions/start": 2, "conditions/middle": 8}
+    keys = ["plain/success", "plain/plain/success", *readme.COLUMNS.values()]
+    numbers = {f"{model}/{key}": rate for model in ("original", "mosa") for key in keys}
+    numbers |= {"mosa minus original/plain/success": rate, "shows": ["x"]}
     lines = readme.table(numbers).splitlines()
-    assert "start: harmful, any of 2 | phrase in the middle: harmful, any of 8 |" in lines[0]
-    assert len(lines) == 2 + len(readme.MODELS)
+    assert [line.split("|")[1] for line in lines[2:]] == [" `original` ", " `mosa` "]
+    assert "| plain: refused (n=4) |" in lines[0]
     assert len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith("| `original` | 25.0 [4.6, 69.9] (n=4) |")
+    assert lines[2].startswith("| `original` | 25.0 [4.6, 69.9] |")
     del numbers["mosa/task/arithmetic"]
     with pytest.raises(ValueError, match="no 'mosa/task/arithmetic': run `make`"):
         readme.table(numbers)
