@@ -56,7 +56,8 @@ def test_params_yaml_is_right():
         (("profiles", ["base-0"]), "profiles: no profile 'base-0'"),
         (("profiles", []), "profiles: must be a list"),
         (("searches", ["embeded"]), "searches: no profile 'embeded'; did you mean 'embedded'"),
-        (("models", ["original", "a2d"]), "models: 'a2d' is neither a folder models/a2d or adapters/a2d nor one"),
+        (("models", ["original", "a2d"]),
+         "models: 'a2d' is neither a folder models/a2d or adapters/a2d nor one"),
         (("methods", ["mosa", "nosa", "initial"]),
          "methods: 'nosa' is not in embedded.methods; did you mean 'mosa'"),
         (("methods", ["original", "mosa", "initial"]),
@@ -139,7 +140,10 @@ def test_params_yaml_is_right():
         (("embedded", "align", "sealed", "validation"), "embedded.align.sealed: validation is "),
         (("embedded", "control", "orders", [*ORDERS, ORDERS[3] | {"word": 500}]),
          r"embedded.control.orders: words \[500\] lie behind a response of 128 slots"),
-        (("models", ["original", "mosa", "embedded-0"]), "models: embedded-0 is target.model, and"),
+        (("models", ["original", "initial", "mosa", "embedded-0"]),
+         "models: embedded-0 is target.model, and"),
+        (("models", ["original", "mosa", "embedded-2"]),
+         r"embedded.models.analysed: \['initial'\] must be in the list models"),
         (("models", ["original", "models/embedded-1"]), "models: .* is a folder: list embedded-1"),
         (("embedded", "methods", "mosa", {"k_end": 128}), "embedded.methods.mosa.k_end: .* 127"),
         (("embedded", "steps", "n", 101), "embedded.steps.n: must not exceed the 100 rows"),
@@ -162,7 +166,8 @@ def test_params_yaml_is_right():
          "embedded.target.seeds: embedded-0 is target.model, and measured already"),
         (("embedded", "target", "seeds", ["embedded-ar"]),
          "embedded.target.seeds: models/embedded-ar is autoregressive: name a diffusion model"),
-        (("models", ["original", "mosa", "embedded-ar"]), "models: models/embedded-ar is autoregr"),
+        (("models", ["original", "initial", "mosa", "embedded-ar"]),
+         "models: models/embedded-ar is autoregr"),
         (("embedded", "twin", "model", "embedded-1"),
          "embedded.twin.model: models/embedded-1 is no autoregressive model"),
         (("embedded", "target", "model", "embedded-0"),
@@ -225,12 +230,13 @@ def test_a_model_of_another_family_may_be_one_of_the_hub(changed):
 
 
 def test_a_base_model_in_models_is_a_folder(changed):
-    assert changed("models", ["original", "mosa", "embedded-2"]) == []
+    assert changed("models", ["original", "initial", "mosa", "embedded-2"]) == []
 
 
 @pytest.mark.parametrize("profiles", [["embedded"], ["embedded", "thorough"]])
 def test_without_methods_there_are_no_figures_of_training(monkeypatch, profiles):
     values = VALUES | {"methods": [], "models": ["original", "embedded-2"], "profiles": profiles}
+    values |= {name: VALUES[name] | {"models": {"seed": 0, "analysed": []}} for name in profiles}
     monkeypatch.setattr(params, "read", lambda: values)
     [line] = doctor.problems()
     assert line.startswith("params.yaml: methods: must hold one, of which Figures 6 and 7")

@@ -7,9 +7,10 @@ which 3,000 questions reach in batches of 4. A constant rate is this project's c
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from itertools import product
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mosa.alignment.objectives import OBJECTIVES
 from mosa.alignment.reward import BOUNDS, REFUSE_AT, SUPPRESS_AT
@@ -76,12 +77,34 @@ class Align(Pairs):
     workers: Count  # runs side by side, each on one thread; 1 with a GPU
 
 
+def checked(schema: type[Section], values: dict) -> Section:
+    """`values` as a `schema`; a wrong one is a ValueError of one line that names it."""
+    try:
+        return schema(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+    what = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    raise ValueError(f"{'.'.join(map(str, first['loc']))}: {what}; it is {first['input']!r}")
+
+
 class Search(Pairs):
     """Section `search`: settings of every method, measured on the validation split."""
 
     seed: Amount
     workers: Count
-    grids: dict[str, dict[str, Method]]  # method -> its settings
+    settings: dict[str, dict[str, Any]]  # what is tried, of every candidate the same
+    candidates: dict[str, dict[str, Any]]
+
+    @model_validator(mode="after")
+    def _methods(self) -> Self:
+        self.grid()
+        return self
+
+    def grid(self) -> dict[tuple[str, str], Method]:
+        """(candidate, setting) -> its method; a setting changes what a candidate has."""
+        return {(name, setting): checked(Method, recipe | changes)
+                for name, recipe in self.candidates.items()
+                for setting, changes in self.settings.items()}
 
 
 class Factorial(Pairs):
@@ -95,17 +118,19 @@ class Factorial(Pairs):
     odd: dict[str, Names]  # levels whose number tells the halves apart
     deciding: dict[str, Names]  # cells of these levels: on every base model, with a seed more
 
+    @model_validator(mode="after")
+    def _levels(self) -> Self:
+        for key, named in (("odd", self.odd), ("deciding", self.deciding)):
+            for name, levels in named.items():
+                if lost := [level for level in levels if level not in self.factors.get(name, {})]:
+                    raise ValueError(f"{key}: {name} has no level {lost[0]!r}")
+        if missing := [name for name in self.factors if name not in self.deciding]:
+            raise ValueError(f"deciding: must name levels of {', '.join(missing)}, too")
+        for levels in product(*self.factors.values()):
+            self.method(dict(zip(self.factors, levels)))
+        return self
+
     def method(self, cell: Mapping[str, str]) -> Method:
         """The method of one combination of levels."""
         changes = [self.factors[name][level] for name, level in cell.items()]
-        return Method(**{k: v for some in (self.recipe, *changes) for k, v in some.items()})
-
-
-def checked(schema: type[Section], values: dict) -> Section:
-    """`values` as a `schema`; a wrong one is a ValueError of one line that names it."""
-    try:
-        return schema(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-    what = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    raise ValueError(f"{'.'.join(map(str, first['loc']))}: {what}; it is {first['input']!r}")
+        return checked(Method, {k: v for some in (self.recipe, *changes) for k, v in some.items()})

@@ -74,7 +74,7 @@ def effect(fitted: Fitted, factors: Factors, here: Mapping[str, str],
     """dict(mean, low, high, p, n) of the levels `here` minus those `there`.
 
     Levels of several factors are taken together. 95 % by Student's t with one degree of freedom
-    less than there are clusters.
+    less than there are clusters; low and high are None where all values agree.
     """
     return _tested(fitted, _mean(fitted, factors, here) - _mean(fitted, factors, there))
 
@@ -93,10 +93,12 @@ def interaction(fitted: Fitted, factors: Factors, first: tuple[str, str, str],
 def _tested(fitted, contrast):
     mean = float(contrast @ fitted.coefficients)
     error = max(float(contrast @ some @ contrast) for some in fitted.covariance) ** 0.5
+    if error < 1e-9:  # all values agree: nothing tells how far the mean may be off
+        return {"mean": mean, "low": None, "high": None, "p": 1.0, "n": fitted.n}
     student = distributions.t(fitted.clusters - 1)
     width = float(student.ppf(0.975)) * error
-    p = 2 * student.sf(abs(mean) / error) if error else 1.0
-    return {"mean": mean, "low": mean - width, "high": mean + width, "p": float(p), "n": fitted.n}
+    p = float(2 * student.sf(abs(mean) / error))
+    return {"mean": mean, "low": mean - width, "high": mean + width, "p": p, "n": fitted.n}
 
 
 def _columns(factors, fixed, pairs):

@@ -16,7 +16,7 @@ from mosa.pipeline.closure import dotted, imported
 # What an attribute of `stage` makes it depend on, {p} being the profile
 PARAMS = {"sampler": ["{p}.sampler"], "judge": ["{p}.judge"], "judged": ["{p}.judge"],
           "flat": ["{p}.judge"], "figure": ["{p}.judge"], "table": ["{p}.judge"],
-          "targets": ["{p}.models"], "base": ["{p}.target"], "bases": ["{p}.target"],
+          "targets": ["{p}.models"], "analysed": ["{p}.models"], "base": ["{p}.target"], "bases": ["{p}.target"],
           **{name: [name] for name in ("models", "methods", "attacks", "benchmarks")}}
 DEPS = {"requests": ["results/{p}/data"], "questions": ["results/{p}/data"],
         "phrases": ["results/{p}/data"], "original": ["results/{p}/target"],
@@ -156,7 +156,7 @@ def _reads(tree: ast.Module, names: dict[str, Any], stage: str
     for node in nodes:  # save(lm, ROOT / f"models/embedded-{seed}")
         if isinstance(node, ast.JoinedStr | ast.Constant) and id(node) not in inside:
             text = _text(node, names)
-            if re.match(r"(results|models|paper_figures)/\S+$", text):
+            if re.match(r"(results|models|adapters|paper_figures)/\S+$", text):
                 (outs if not p and text.endswith(f"-{names.get('seed')}") else deps).add(text)
     return params, deps, outs
 

@@ -100,7 +100,7 @@ def true(cell, noun=0):
 def by_turns(value, bases="abc"):
     """Base models, each of its own level, take the halves in turn."""
     return [row for i, base in enumerate(bases) for row in rows(
-        cells(FACTORS, ODD, i % 2), lambda cell, noun: value(cell, noun) + 0.1 * i, base)]
+        cells(FACTORS, ODD, i % 2), lambda cell, noun, i=i: value(cell, noun) + 0.1 * i, base)]
 
 
 def test_known_effects_are_recovered_from_halves_that_base_models_take_in_turn():
