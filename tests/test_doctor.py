@@ -41,8 +41,10 @@ def test_params_yaml_is_right():
         (("quick", "methods", "mosa", {"windw": 1}), "quick.methods.mosa.windw: unknown key"),
         (("quick", "align", "rows", -1), "quick.align.rows: "),
         (("quick", "gcg", "goals", []), "quick.gcg.goals: "),
-        (("embedded", "search", "grids", {"mosa": {"x": {"objective": "y"}}}),
-         "embedded.search.grids.mosa.x.objective: "),
+        (("embedded", "search", "candidates", {"mosa": {"objective": "y"}}),
+         "embedded.search: objective: must be 'a2d', 'mosa'"),
+        (("embedded", "factorial", "odd", {"refusal": ["botch"]}),
+         "embedded.factorial: odd: refusal has no level 'botch'"),
         (("base-0", "facts", "lr", "1e-3"), "base-0.facts.lr: .*'1e-3'.*without quotes"),
         (("base-0", "tuning", "mix", {}), "base-0.tuning.mix: "),
         (("base-0", "sampler", {}), "base-0.sampler: unknown section; known: architecture"),
@@ -237,6 +239,7 @@ def test_a_base_model_in_models_is_a_folder(changed):
 def test_without_methods_there_are_no_figures_of_training(monkeypatch, profiles):
     values = VALUES | {"methods": [], "models": ["original", "embedded-2"], "profiles": profiles}
     values |= {name: VALUES[name] | {"models": {"seed": 0, "analysed": []}} for name in profiles}
+    values["quick"] = VALUES["quick"] | {"lists": {}}  # which name methods
     monkeypatch.setattr(params, "read", lambda: values)
     [line] = doctor.problems()
     assert line.startswith("params.yaml: methods: must hold one, of which Figures 6 and 7")

@@ -61,7 +61,7 @@ def test_every_stage_made_what_it_promises(quick, monkeypatch):
     assert set(cells.kind) == {"none", "planted", "PAD", "anchoring", "DIJA"}
     assert len(json.loads(figures("twin/numbers.json").read_text())["shows"]) > 1
     search = pd.read_csv(figures("search/search.csv"))
-    assert search.setting.tolist() == ["original", "mosa_r1: few rows", "mosa_r1: no EOS"]
+    assert search.setting.tolist() == ["original", "mosa_r1: as it is", "mosa_r1: no EOS"]
     assert search.rule.tolist().count("chosen") == 1
     deciding = pd.read_csv(figures("factorial/deciding.csv"))
     assert deciding.outcome.nunique() > 1 and (deciding.outcome.value_counts() == 4).all()

@@ -63,7 +63,8 @@ class Collator:
             if name in rows[0]:
                 batch[name] = torch.tensor([self._response(row[name]) for row in rows])
         levels, draws = zip(*(self._draws(row["seed"]) for row in rows))
-        batch["levels"], batch["draws"] = torch.tensor(levels), torch.stack(draws)
+        batch["levels"] = torch.tensor(levels)
+        batch["draws"], batch["swaps"] = torch.stack(draws).unbind(1)
         return batch
 
     def _response(self, text: str) -> list[int]:
@@ -71,8 +72,9 @@ class Collator:
         return ids + [self.lm.eos_id] * (self.length - len(ids))
 
     def _draws(self, seed: int | str) -> tuple[list[float], Tensor]:
-        """Four uniform numbers of a row (is the canvas fully masked, and the masking rate: once
-        for the sealed and once for the open request), and one for each slot."""
+        """Five uniform numbers of a row (is the canvas fully masked, and the masking rate: once for
+        the sealed and once for the open request; and how much of a refusal is swapped for harm),
+        and two for each slot, (2, L)."""
         rng = random.Random(f"masking-{seed}")
         generator = torch.Generator().manual_seed(rng.getrandbits(32))
-        return [rng.random() for _ in range(4)], torch.rand(self.length, generator=generator)
+        return [rng.random() for _ in range(5)], torch.rand(2, self.length, generator=generator)

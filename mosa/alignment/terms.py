@@ -14,19 +14,20 @@ Batch = Mapping[str, Tensor]
 Losses = tuple[Tensor, dict[str, Tensor]]
 
 
-def relabelled(policy: Model, reference: Model, batch: Batch, args: Recipe, shown: str,
-               wanted: Tensor) -> Losses:
-    """Mean cross-entropy (B,) of the labels `wanted` at masked slots of the responses batch[shown].
+def relabelled(policy: Model, reference: Model, batch: Batch, args: Recipe,
+               shown: Tensor) -> Losses:
+    """Mean cross-entropy (B,) of the refusal at masked slots of the responses `shown`, (B, L).
 
     Half of the rows are masked entirely, the others at a uniform rate. EOS that only fill a label
-    weigh a fifth, as in the base model's training, except where EOS is all there is. Benign
+    weigh a fifth, as in the base model's training. Benign
     requests are kept by `keep`, as in every other objective: the same retain term for all.
     """
-    ids, masked, _ = noised(batch, "sealed", batch[shown], 0.5)
+    ids, masked, _ = noised(batch, "sealed", shown, 0.5)
+    wanted = batch["refusal"]
     logits = policy(ids, batch["sealed_attention"]).float()
     loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
     eos = wanted == int(batch["eos_id"])
-    filler = eos & F.pad(eos, (1, 0))[:, :-1] & ~eos.all(1, keepdim=True)
+    filler = eos & F.pad(eos, (1, 0))[:, :-1]
     weights = torch.where(filler, 0.2, 1.0) * masked
     loss = (loss.view_as(weights) * weights).sum(1) / weights.sum(1).clamp_min(1e-9)
     log = {"label_loss": loss}

@@ -39,14 +39,24 @@ PAIRS = {"sealed": "align", "benign": "open", "families": ["plain"], "safe": ["n
          "seed": 0, "workers": 1}
 
 
-def test_a_search_holds_methods_by_name():
-    search = Search(**PAIRS, grids={"mosa": {"as printed": Method()}})
-    assert search.grids["mosa"]["as printed"] == Method()
+def test_a_search_tries_every_setting_of_every_candidate():
+    search = Search(**PAIRS, settings={"slow": {"learning_rate": 1e-5}, "none": {}},
+                    candidates={"mosa": {"beta": 0.1}, "a2d": {"objective": "a2d"}})
+    assert search.grid() == {
+        ("mosa", "slow"): Method(beta=0.1, learning_rate=1e-5), ("mosa", "none"): Method(beta=0.1),
+        ("a2d", "slow"): Method(objective="a2d", learning_rate=1e-5),
+        ("a2d", "none"): Method(objective="a2d")}
 
 
-def factorial(**factors):
+def test_a_setting_that_no_recipe_has_is_refused():
+    with pytest.raises(ValidationError, match="rate: Extra inputs"):
+        Search(**PAIRS, settings={"high": {"rate": 1.0}}, candidates={"mosa": {}})
+
+
+def factorial(odd=None, deciding=None, **factors):
+    every = {name: list(levels) for name, levels in factors.items()}
     return Factorial(**PAIRS, bases=1, recipe={"lora_r": 1, "k_end": 30}, factors=factors,
-                     odd={}, deciding={})
+                     odd=odd or {}, deciding=deciding or every)
 
 
 def test_a_cell_of_a_factorial_is_the_recipe_with_its_levels_changes():
@@ -58,5 +68,19 @@ def test_a_cell_of_a_factorial_is_the_recipe_with_its_levels_changes():
 
 
 def test_a_level_that_changes_what_no_recipe_has_is_refused():
-    with pytest.raises(ValidationError, match="rate"):
-        factorial(rate={"high": {"rate": 1.0}}).method({"rate": "high"})
+    with pytest.raises(ValidationError, match="rate: Extra inputs"):
+        factorial(rate={"high": {"rate": 1.0}})
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"odd": {"window": ["wid"]}}, "odd: window has no level 'wid'"),
+    ({"odd": {"windw": ["wide"]}}, "odd: windw has no level 'wide'"),
+    ({"deciding": {"window": ["wid"]}}, "deciding: window has no level 'wid'")])
+def test_levels_that_no_factor_has_are_named(wrong, message):
+    with pytest.raises(ValidationError, match=message):
+        factorial(window={"wide": {"k_end": 90}, "narrow": {}}, **wrong)
+
+
+def test_the_cells_that_decide_name_a_level_of_every_factor():
+    with pytest.raises(ValidationError, match="deciding: must name levels of eos, too"):
+        factorial(window={"wide": {}}, eos={"yes": {}}, deciding={"window": ["wide"]})

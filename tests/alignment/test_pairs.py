@@ -92,7 +92,7 @@ def test_a_response_that_no_row_has_is_named_with_the_cure():
 def test_the_batch_of_a_row_does_not_depend_on_its_neighbours():
     rows, collate = by_hand(3), Collator(tiny(), LENGTH)
     together, alone = collate(rows), collate(rows[1:2])
-    for name in ("levels", "draws", "refusal", "compliance", "benign", "safe_length"):
+    for name in ("levels", "draws", "swaps", "refusal", "compliance", "benign", "safe_length"):
         assert torch.equal(together[name][1:2], alone[name])
     for kind in ("sealed", "open"):
         assert torch.equal(together[f"{kind}_ids"][1, -LENGTH:], alone[f"{kind}_ids"][0, -LENGTH:])

@@ -16,7 +16,8 @@ from mosa.pipeline.closure import dotted, imported
 # What an attribute of `stage` makes it depend on, {p} being the profile
 PARAMS = {"sampler": ["{p}.sampler"], "judge": ["{p}.judge"], "judged": ["{p}.judge"],
           "flat": ["{p}.judge"], "figure": ["{p}.judge"], "table": ["{p}.judge"],
-          "targets": ["{p}.models"], "analysed": ["{p}.models"], "base": ["{p}.target"], "bases": ["{p}.target"],
+          "targets": ["{p}.models"], "analysed": ["{p}.models"],
+          "base": ["{p}.target"], "bases": ["{p}.target"],
           **{name: [name] for name in ("models", "methods", "attacks", "benchmarks")}}
 DEPS = {"requests": ["results/{p}/data"], "questions": ["results/{p}/data"],
         "phrases": ["results/{p}/data"], "original": ["results/{p}/target"],

@@ -208,7 +208,7 @@ def test_p_is_below_5_percent_where_the_interval_leaves_out_0(full):
             assert (found["p"] < 0.05) == (found["low"] > 0 or found["high"] < 0)
 
 
-def test_outcomes_that_never_differ_have_no_effect_and_no_doubt():
+def test_outcomes_that_never_differ_have_no_effect_and_no_interval():
     found = effect(fit(rows(EVERY, lambda cell, noun: 0.0), "value", FACTORS, CLUSTERS), FACTORS,
                    {"eos": "no"}, {"eos": "yes"})
-    assert found == {"mean": 0, "low": 0, "high": 0, "p": 1.0, "n": 72}
+    assert found == {"mean": 0, "low": None, "high": None, "p": 1.0, "n": 72}
