@@ -19,8 +19,8 @@ def relabelled(policy: Model, reference: Model, batch: Batch, args: Recipe,
     """Mean cross-entropy (B,) of the refusal at masked slots of the responses `shown`, (B, L).
 
     Half of the rows are masked entirely, the others at a uniform rate. EOS that only fill a label
-    weigh a fifth, as in the base model's training. Benign
-    requests are kept by `keep`, as in every other objective: the same retain term for all.
+    weigh a fifth, as in the base model's training. Benign requests are kept by `keep`, as in every
+    other objective: the same retain term for all.
     """
     ids, masked, _ = noised(batch, "sealed", shown, 0.5)
     wanted = batch["refusal"]

@@ -54,7 +54,8 @@ def table(numbers: dict) -> str:
     Raises ValueError naming the first number that is missing.
     """
     end = "/plain/success"
-    models = [key.removesuffix(end) for key in numbers if key.endswith(end) and key.count("/") == 2]
+    models = [name for name in (key.removesuffix(end) for key in numbers if key.endswith(end))
+              if not {*"/ "} & {*name}]  # no cell, and no comparison
     try:
         found = [[f"`{model}`", *(words.rate(numbers[f"{model}/{key}"], n=False)
                                   for key in COLUMNS.values())] for model in models]

@@ -63,10 +63,23 @@ def fit(rows: Iterable[dict], value: str, factors: Factors, clusters: Sequence[s
                          "another half too, or leave the pairs out")
     labels = [pd.factorize(table[key])[0] for key in clusters]
     model = sm.OLS(table[value].astype(float).to_numpy(), x)
-    found = [model.fit(cov_type="cluster", cov_kwds={"groups": groups}).cov_params()
-             for groups in (*labels, np.column_stack(labels))]
-    return Fitted(columns, model.fit().params, found, min(len(set(some)) for some in labels),
-                  len(table))
+    one, other = (_by(model, some) for some in labels)
+    both = _by(model, np.unique(np.column_stack(labels), axis=0, return_inverse=True)[1], 0)
+    return Fitted(columns, model.fit().params, [one, other, one + other - both],
+                  min(len(set(some)) for some in labels), len(table))
+
+
+def _by(model, labels, lost=None):
+    """The covariance by one kind of cluster. Its residuals are too small where a factor varies
+    between clusters alone, such as runs: every such term takes one of them (`lost`; None: counted).
+    """
+    n = len(set(labels))
+    if lost is None:  # terms that are constant within clusters; none left where all vary within
+        means = np.array([model.exog[labels == some].mean(0) for some in range(n)])
+        lost = int(sum(np.allclose(model.exog[:, k], means[labels, k])
+                       for k in range(model.exog.shape[1]))) if n > model.exog.shape[1] else 0
+    found = model.fit(cov_type="cluster", cov_kwds={"groups": labels}).cov_params()
+    return found * (n - 1) / (n - max(lost, 1))
 
 
 def effect(fitted: Fitted, factors: Factors, here: Mapping[str, str],

@@ -139,10 +139,8 @@ def test_rivals_equal_a_literal_cross_entropy(objective):
         whole, rate = batch["levels"][i, 0] < 0.5, 0.02 + 0.98 * batch["levels"][i, 1]
         masked = [bool(whole or batch["draws"][i, k] < rate) for k in range(LENGTH)]
         shown = filled(row["refusal"])
-        if objective == "recovery":  # pieces of a harmful answer, or how it begins
-            share = float(batch["levels"][i, 4])
-            swap = ([float(one) < 2 * share for one in batch["swaps"][i]] if share < 0.5
-                    else [k < (share - 0.5) * LENGTH for k in range(LENGTH)])
+        if objective == "recovery":  # pieces of a harmful answer
+            swap = [bool(one < batch["levels"][i, 4]) for one in batch["swaps"][i]]
             shown = [two if other else one
                      for one, two, other in zip(shown, filled(row["compliance"]), swap)]
         logp = revealed(batch, i, lm, shown, masked)

@@ -188,18 +188,6 @@ def test_the_interval_covers_the_truth_and_one_without_clusters_does_not(seeds, 
     assert independent / times < 0.9
 
 
-def test_an_interval_is_the_widest_of_runs_nouns_and_both(full):
-    fitted = fit(full, "value", FACTORS, CLUSTERS)
-    assert len(fitted.covariance) == 3 and fitted.clusters == 6  # nouns: there are twelve runs
-    found = effect(fitted, FACTORS, {"eos": "no"}, {"eos": "yes"})
-    widths = [effect(fit(full, "value", FACTORS, [key, key]), FACTORS, {"eos": "no"},
-                     {"eos": "yes"}) for key in CLUSTERS]
-    student = distributions.t(5).ppf(0.975)
-    errors = [(one["high"] - one["mean"]) / distributions.t(k - 1).ppf(0.975)
-              for one, k in zip(widths, (12, 6))]
-    assert (found["high"] - found["mean"]) / student >= max(errors) - 1e-12
-
-
 def test_p_is_below_5_percent_where_the_interval_leaves_out_0(full):
     fitted = fit(full, "value", FACTORS, CLUSTERS)
     for name, levels in FACTORS.items():

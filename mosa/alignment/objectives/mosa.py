@@ -56,7 +56,7 @@ def contaminated(batch: Batch, args: Recipe) -> Tensor:
     """Canvases (B, T) that show, in a share `args.revealed` of the rows, part of the harmful
     answer, but nothing in the slots that the sentences may take at the start or in the window."""
     length = batch["compliance"].shape[1]
-    longest = max(batch["safe"].shape[1], batch["harmful"].shape[1])
+    longest = max(batch[name].shape[1] for name in ("safe", *LOWERED[args.suppress_at]))
     slots = torch.arange(length, device=batch["draws"].device)
     free = torch.zeros_like(slots, dtype=torch.bool)
     for where in (args.refuse_at, args.suppress_at):
