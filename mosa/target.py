@@ -10,8 +10,9 @@ import hashlib
 import json
 import platform
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import transformers
@@ -40,6 +41,10 @@ class Weights:
     def card(self) -> dict[str, str]:
         """The base model's part, as alignment takes it."""
         return {"folder": self.folder, "dtype": self.dtype, "weights": self.name}
+
+    def with_adapter(self, folder: str | Path) -> "Weights":
+        """The same base model with an adapter, whose hash goes into the name."""
+        return replace(self, name=f"{self.name}+{fingerprint(Path(folder))}", adapter=str(folder))
 
 
 @lru_cache(maxsize=1)  # one model in memory; what follows asks for the same one
