@@ -64,7 +64,8 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
         (block["align"]["bases"] > 1 + len(block["target"]["seeds"]),
          f"{profile}.align.bases: must not exceed target.model and the "
          f"{len(block['target']['seeds'])} of target.seeds"),
-        (search["n_others"] > search["n"], f"{profile}.gcg.n_others: must not exceed its n"),
+        *((search[key] > search["n"], f"{profile}.gcg.{key}: must not exceed its n")
+          for key in ("n_others", "n_aligned")),
         (block["steps"]["n_aligned"] > block["steps"]["n"],
          f"{profile}.steps.n_aligned: must not exceed its n"),
         (block["order"]["compared"] > block["order"]["n"],

@@ -78,6 +78,7 @@ def test_params_yaml_is_right():
          r"embedded.gcg.goals: \['procedural@50'\] must be forced in prefill.positions"),
         (("embedded", "gcg", "n", 101), "embedded.gcg.n: must not exceed embedded.prefill.n"),
         (("embedded", "gcg", "n_others", 17), "embedded.gcg.n_others: must not exceed its n"),
+        (("embedded", "gcg", "n_aligned", 17), "embedded.gcg.n_aligned: must not exceed its n"),
         (("embedded", "gcg", "goals", [{"phrase": "affirmative", "position": 0}]),
          "embedded.gcg.goals: the first must be at slot 0, and one further on"),
         (("embedded", "gcg", "goals", [{"phrase": "procedural", "position": p} for p in (30, 60)]),

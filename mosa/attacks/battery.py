@@ -73,6 +73,17 @@ def prompts(sealed: Sequence[dict], seen: Collection[str], cfg: Battery,
     return found + marked([row | pad for row in plain], "PAD")
 
 
+def development(rows: Sequence[dict], seen: Collection[str], cfg: Battery,
+                phrases: Mapping[str, Sequence[str]]) -> list[dict]:
+    """`prompts` of a validation split and, of its sets named open..., benign requests: plain ones,
+    and wrapped ones where the rows have other families."""
+    benign = [row for row in rows if row["set"].startswith("open")]
+    wraps = dict.fromkeys(row["family"] for row in benign if row["family"] != "plain")
+    found = prompts([row for row in rows if row not in benign], seen, cfg, phrases)
+    found += marked(in_turn(benign, ["plain"], cfg.n), "benign")
+    return found + (marked(in_turn(benign, wraps, cfg.n), "benign wraps") if wraps else [])
+
+
 def marked(rows: Sequence[dict], group: str, cell: str = "") -> list[dict]:
     """The rows with their group and cell: the group's name, if it is of one."""
     return [row | {"group": group, "cell": cell or group} for row in rows]

@@ -36,6 +36,7 @@ TREE = {
     "dvc.yaml": "the stages, the paper's table of contents",
     "notebooks/": "one a stage, by section of the paper; index.ipynb shows a whole run",
     "paper_figures/": "<profile>/<stage>/: figures, tables, numbers.json; committed",
+    "adapters/": "defended models, <method>/<base model>-<seed>; committed",
 }
 
 
@@ -98,15 +99,20 @@ def claims(profile: str, numbers: Callable[[str], dict],
 
 
 def larger_run() -> str:
-    """The page of the larger run: its claims, as the project's README has those of `make`."""
+    """The page of the larger run: its claims and defences, as the project's README has those of
+    `make`."""
+    numbers = _numbers(LARGER)
     return (f"# The profile `{LARGER}`: every figure and table with more requests\n\n"
             f"Made by `python -m mosa.pipeline.trial {LARGER}`, where the [README](../README.md) "
             "shows the default run and says what the words below mean. It is no second sample: the "
-            "first requests are those of the default run, and so are the models. The setting, the "
-            "asymmetry and one alignment (`mosa`) alone are in it. Figures, tables and "
+            "first requests are those of the default run, and so is the first base model; rivals, "
+            "search and factorial are in this run alone. Figures, tables and "
             f"`numbers.json` of each stage lie in [{LARGER}]({LARGER}); the generations behind "
             f"them where it runs, in `.scratch/trial-{LARGER}/results`, their hashes in "
-            f"[dvc.lock]({LARGER}/dvc.lock).\n\n{claims(LARGER, _numbers(LARGER))}\n")
+            f"[dvc.lock]({LARGER}/dvc.lock).\n\n{claims(LARGER, numbers)}\n\n"
+            f"Every model of the table of defences, with what each was asked in "
+            f"[cells]({LARGER}/defences/cells.md) and the paired differences in "
+            f"[compared]({LARGER}/defences/compared.md):\n\n{table(numbers('defences'))}\n")
 
 
 def tree() -> str:
