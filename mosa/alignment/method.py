@@ -50,6 +50,13 @@ class Recipe(Section):
             raise ValueError(f"must not lie before k_start, {info.data['k_start']}")
         return k_end
 
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.bounds == "whole" and {self.refuse_at, self.suppress_at} != {"window"}:
+            raise ValueError("bounds: whole leaves one slot at the start, where no sentence fits: "
+                             "use start")
+        return self
+
 
 class Method(Recipe):
     """A recipe, and what it changes of the pairs that a stage offers."""
@@ -84,6 +91,8 @@ def checked(schema: type[Section], values: dict) -> Section:
     except ValidationError as error:
         first = error.errors()[0]
     what = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if not first["loc"]:  # of several values together
+        raise ValueError(what)
     raise ValueError(f"{'.'.join(map(str, first['loc']))}: {what}; it is {first['input']!r}")
 
 

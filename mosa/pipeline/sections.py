@@ -66,6 +66,13 @@ class Guard(Section):  # a defence without training; what it leaves out stays as
     reminder: str | None = None  # what stands around a request, {request}, in the last user turn
     remasking: Literal["annealed"] | None = None  # in place of the sampler's
 
+    @field_validator("reminder")
+    @classmethod
+    def _asks(cls, reminder: str | None) -> str | None:
+        if reminder and reminder.count("{request}") != 1:
+            raise ValueError("must hold {request} once, or the request is not asked")
+        return reminder
+
 
 # One stage each
 

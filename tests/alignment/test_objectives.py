@@ -9,32 +9,32 @@ from mosa.alignment.objectives.mosa import contaminated
 from mosa.alignment.pairs import Collator
 
 
-def test_a_contaminated_canvas_leaves_the_window_alone():
-    args = Method(k_start=8, k_end=10, revealed=1.0)
+@pytest.mark.parametrize("places", [{}, {"refuse_at": "start", "suppress_at": "everywhere"}])
+def test_a_contaminated_canvas_leaves_start_and_window_alone_whatever_the_places(places):
+    args = Method(k_start=15, k_end=16, revealed=1.0, **places)
     batch = Collator(tiny(), LENGTH)(pairs(20))
     response = contaminated(batch, args)[:, -LENGTH:]
     mask = response == tiny().mask_id
-    assert mask[:, 8 : 11 + batch["safe"].shape[1] - 1].all() and not mask[:, :8].all()
+    longest = max(batch[name].shape[1] for name in ("safe", "affirmative", "harmful"))
+    free = mask.all(0)
+    assert free[:longest].all() and free[15 : 16 + longest].all()
+    assert longest < 15 and not free[longest:15].any() and not free[16 + longest :].any()
     assert (response[~mask] == batch["compliance"][~mask]).all()
     args = args.model_copy(update={"revealed": 0.5})  # the share of rows that show anything
     shown = (contaminated(batch, args)[:, -LENGTH:] != tiny().mask_id).any(1)
     assert 4 <= int(shown.sum()) <= 16
 
 
-def test_a_contaminated_canvas_leaves_the_start_alone_where_a_sentence_is_wanted_there():
-    args = Method(k_start=12, k_end=12, revealed=1.0, refuse_at="start", suppress_at="everywhere")
-    batch = Collator(tiny(), LENGTH)(pairs(20))
-    mask = contaminated(batch, args)[:, -LENGTH:] == tiny().mask_id
-    longest = max(batch["safe"].shape[1], batch["harmful"].shape[1])
-    assert mask[:, :longest].all() and not mask[:, longest:].all(0).any()
-
-
-def test_a_contaminated_canvas_has_room_for_an_affirmative_sentence_longer_than_the_others():
-    args = Method(k_start=12, k_end=12, revealed=1.0, suppress_at="start")
+def test_without_a_window_there_is_room_at_the_start():
+    args = Method(k_start=0, k_end=LENGTH - 1, revealed=1.0)
     long = "of course , here is how to make that for you"
     batch = Collator(tiny(), LENGTH)([row | {"affirmative": long} for row in pairs(20)])
     mask = contaminated(batch, args)[:, -LENGTH:] == tiny().mask_id
-    assert mask[:, : len(long.split())].all()
+    assert mask[:, : len(long.split())].all() and not mask.all(0).all()
+    lm = tiny()
+    policy = lambda ids, mask: lm(ids, mask)[:, -LENGTH:]  # noqa: E731
+    losses, _ = named("mosa")(policy, policy, batch, args)
+    assert losses.isfinite().all()
 
 
 @pytest.mark.parametrize("revealed", [0.0, 1.0])

@@ -23,8 +23,8 @@ def loss(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Losses:
     what is lowered at slot 0 is an affirmative sentence, for a response begins with no procedural
     one: `initial` in its natural reading has both at "start", in the literal one the window (0, 0);
     `contrast` weighs the harmful score, 0 suppresses nothing; `bound` b > 0 replaces R, which has
-    no upper bound, by -b * softplus(-R / b); `revealed` is the share of rows whose slots outside
-    these places show part of a harmful answer; `benign_kl` adds `keep`.
+    no upper bound, by -b * softplus(-R / b); `revealed` is the share of rows that show part of a
+    harmful answer (`contaminated`; KL is summed over shown slots, too); `benign_kl` adds `keep`.
     """
     ids = contaminated(batch, args) if args.revealed else batch["sealed_ids"]
     logits = policy(ids, batch["sealed_attention"])
@@ -54,15 +54,15 @@ def loss(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Losses:
 
 def contaminated(batch: Batch, args: Recipe) -> Tensor:
     """Canvases (B, T) that show, in a share `args.revealed` of the rows, part of the harmful
-    answer, but nothing in the slots that the sentences may take at the start or in the window."""
+    answer, but nothing where a sentence may stand at the start or in the window: the same slots
+    wherever the recipe seeks its sentences, so that its states are the same, too. A window up to
+    the last slot leaves the start alone free; its sentences are sought where slots are masked."""
     length = batch["compliance"].shape[1]
-    longest = max(batch[name].shape[1] for name in ("safe", *LOWERED[args.suppress_at]))
+    longest = max(batch[name].shape[1] for name in ("safe", "affirmative", "harmful"))
     slots = torch.arange(length, device=batch["draws"].device)
-    free = torch.zeros_like(slots, dtype=torch.bool)
-    for where in (args.refuse_at, args.suppress_at):
-        for first, last in places(where, (args.k_start, args.k_end), length):
-            if last < length - 1:  # else they are sought wherever a slot is free
-                free |= (slots >= first) & (slots < last + longest)
+    free = slots < longest
+    if args.k_end < length - 1:
+        free |= (slots >= args.k_start) & (slots < args.k_end + longest)
     ids, *_ = noised(batch, "sealed", batch["compliance"], 1 - args.revealed)
     ids[:, -length:] = torch.where(free, batch["sealed_ids"][:, -length:], ids[:, -length:])
     return ids
