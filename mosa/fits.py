@@ -40,6 +40,13 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
         (unfed, f"searches: {unfed} must be in profiles too: a search needs their data"),
         (lost := [name for name in block["models"]["analysed"] if name not in lists["models"]],
          f"{profile}.models.analysed: {lost} must be in the list models"),
+        (twice := [name for name in block["guards"] if name in (*lists["methods"], "original")],
+         f"{profile}.guards: {twice} are models already: rename them"),
+        (guarded := [name for name in block["models"]["analysed"] if name in block["guards"]],
+         f"{profile}.models.analysed: {guarded} are guards: the asymmetry looks at models alone, "
+         "measure at guards too"),
+        (idle := [name for name, guard in block["guards"].items() if not any(guard.values())],
+         f"{profile}.guards: {idle} change nothing: give them a reminder or a remasking"),
         (block["models"]["seed"] not in block["align"]["seeds"],
          f"{profile}.models.seed: must be one of {profile}.align.seeds"),
         (block["judge"]["name"] == "world" and data["source"] != "world",
@@ -61,9 +68,14 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
          f"{profile}.data.n_borderline: must be at least {profile}.baseline.n"),
         (search["n"] > block["prefill"]["n"],
          f"{profile}.gcg.n: must not exceed {profile}.prefill.n"),
-        (block["align"]["bases"] > 1 + len(block["target"]["seeds"]),
-         f"{profile}.align.bases: must not exceed target.model and the "
-         f"{len(block['target']['seeds'])} of target.seeds"),
+        *((block[key]["bases"] > 1 + len(block["target"]["seeds"]),
+           f"{profile}.{key}.bases: must not exceed target.model and the "
+           f"{len(block['target']['seeds'])} of target.seeds")
+          for key in ("align", *["factorial"] * (profile in lists["searches"]))),
+        (sorted(map(len, block["factorial"]["deciding"].values()), reverse=True)
+         != [2, 2, *[1] * (len(block["factorial"]["deciding"]) - 2)],
+         f"{profile}.factorial.deciding: must hold two levels of two factors, and one of the "
+         "others"),
         *((search[key] > search["n"], f"{profile}.gcg.{key}: must not exceed its n")
           for key in ("n_others", "n_aligned")),
         (block["steps"]["n_aligned"] > block["steps"]["n"],
@@ -144,9 +156,12 @@ def _decodings(profile: str, methods: list[str]) -> Iterator[str]:
     ):
         if wrong:
             yield line
-    for key in ("steps", "anchored"):
-        if late := [step for step in steps[key] if step >= sampler["steps"]]:
-            yield f"steps.{key}: {late} must be less than sampler.steps, {sampler['steps']}"
+    batteries = {name: block[name] for name in ("measure", "development")}
+    anchored = {f"{name}.anchored": [battery["anchored"]] for name, battery in batteries.items()}
+    for key, some in (*((f"steps.{key}", steps[key]) for key in ("steps", "anchored")),
+                      *anchored.items()):
+        if late := [step for step in some if step >= sampler["steps"]]:
+            yield f"{key}: {late} must be less than sampler.steps, {sampler['steps']}"
     free = length - last * (length // sampler["steps"]) - min(last, length % sampler["steps"])
     if 0 < free <= steps["width"]:
         yield (f"steps.steps: at step {last} {free} slots are free, no more than steps.width: end "
@@ -159,8 +174,14 @@ def _decodings(profile: str, methods: list[str]) -> Iterator[str]:
         yield (f"steps.pad_positions: {unfit_pads}: the first heading fills slots 1 to {head}, and "
                f"the last must end within {length}")
     # in words, which are tokens in the world and fewer than tokens elsewhere
-    phrases = sets.phrases(params.section(profile, "data", SCHEMAS["data"])).values()
-    phrase = max(len(text.split()) for some in phrases for text in some)
+    phrases = sets.phrases(params.section(profile, "data", SCHEMAS["data"]))
+    phrase = max(len(text.split()) for some in phrases.values() for text in some)
+    forced = {name: [one for some in battery["forced"].values() for one in some]
+              for name, battery in batteries.items()}
+    for name, some in forced.items():
+        if unknown := [kind for kind, _ in some if kind not in phrases]:
+            yield (f"{name}.forced: no phrase set {unknown[0]!r}"
+                   f"{params.choice(unknown[0], phrases)}")
     ends = {f"methods.{name}.k_end": params.section(profile, f"methods.{name}", Method).k_end
             for name in methods}
     for key, places, slots, size in (
@@ -168,9 +189,11 @@ def _decodings(profile: str, methods: list[str]) -> Iterator[str]:
         ("prefill.longer.positions", longer["positions"], phrase, longer["length"]),
         ("decoding.position", [block["decoding"]["position"]], phrase, length),
         ("steps.positions", steps["positions"], steps["width"], length),
-        *((f"{name}.forced", [place for some in block[name]["forced"].values()
-                              for _, place in some], phrase, length)
-          for name in ("measure", "development")),
+        *((f"{name}.forced", [place for _, place in some], phrase, length)
+          for name, some in forced.items()),
+        *((f"{name}.second", [battery["second"]],
+           max(len(heading.split()) for heading in battery["headings"]), length)
+          for name, battery in batteries.items()),
         *((key, [end], 1, length) for key, end in ends.items()),
     ):
         if behind := [place for place in places if place + slots > size]:

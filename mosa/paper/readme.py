@@ -50,18 +50,18 @@ def gates(shows: list[str], again: list[str]) -> str:
 
 
 def table(numbers: dict) -> str:
-    """Markdown: one row a model, rates in per cent with 95 % interval, n in the heads.
+    """Markdown: one row a model, rates in per cent with 95 % interval, n in the heads, and beside a
+    rate of another n.
 
     Raises ValueError naming the first number that is missing.
     """
-    end = "/plain/success"
-    models = [name for name in (key.removesuffix(end) for key in numbers if key.endswith(end))
-              if not {*"/ "} & {*name}]  # no cell, and no comparison
     try:
-        found = [[f"`{model}`", *(words.rate(numbers[f"{model}/{key}"], n=False)
-                                  for key in COLUMNS.values())] for model in models]
-        heads = [f"{name} (n={numbers[f'{models[0]}/{key}']['n']})"
-                 for name, key in COLUMNS.items()]
+        models = numbers["models"]
+        n = {key: numbers[f"{models[0]}/{key}"]["n"] for key in COLUMNS.values()}
+        heads = [f"{name} (n={n[key]})" for name, key in COLUMNS.items()]
+        found = [[f"`{model}`", *(words.rate(rate, n=rate["n"] != n[key]) for key, rate in
+                                  ((key, numbers[f"{model}/{key}"]) for key in n))]
+                 for model in models]
     except KeyError as missing:
         path = NUMBERS.format(profile="embedded", stage="defences")
         raise ValueError(f"{path} has no {missing}: run `make`") from None

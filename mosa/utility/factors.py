@@ -3,6 +3,7 @@
     some = cells(factors, odd, half=0)                  # half of all combinations
     fitted = fit(rows, "success", factors, ["run", "category"])
     effect(fitted, factors, {"suppression": "middle"}, {"suppression": "none"})
+    jointly(fitted, "refusal", "suppression")           # does one change what the other does?
 
 A linear model of a share, with all pairs of factors: an effect is a difference of means over all
 combinations of the other factors, each with equal weight, whether or not it was run.
@@ -64,7 +65,7 @@ def fit(rows: Iterable[dict], value: str, factors: Factors, clusters: Sequence[s
     labels = [pd.factorize(table[key])[0] for key in clusters]
     model = sm.OLS(table[value].astype(float).to_numpy(), x)
     one, other = (_by(model, some) for some in labels)
-    both = _by(model, np.unique(np.column_stack(labels), axis=0, return_inverse=True)[1], 0)
+    both = _by(model, np.unique(np.column_stack(labels), axis=0, return_inverse=True)[1], 1)
     return Fitted(columns, model.fit().params, [one, other, one + other - both],
                   min(len(set(some)) for some in labels), len(table))
 
@@ -73,13 +74,11 @@ def _by(model, labels, lost=None):
     """The covariance by one kind of cluster. Its residuals are too small where a factor varies
     between clusters alone, such as runs: every such term takes one of them (`lost`; None: counted).
     """
-    n = len(set(labels))
-    if lost is None:  # terms that are constant within clusters; none left where all vary within
-        means = np.array([model.exog[labels == some].mean(0) for some in range(n)])
-        lost = int(sum(np.allclose(model.exog[:, k], means[labels, k])
-                       for k in range(model.exog.shape[1]))) if n > model.exog.shape[1] else 0
+    n, terms = len(set(labels)), pd.DataFrame(model.exog)
+    if lost is None:  # terms that are constant within clusters
+        lost = int(np.isclose(terms, terms.groupby(labels).transform("mean")).all(0).sum())
     found = model.fit(cov_type="cluster", cov_kwds={"groups": labels}).cov_params()
-    return found * (n - 1) / (n - max(lost, 1))
+    return found * (n - 1) / max(n - lost, 1)
 
 
 def effect(fitted: Fitted, factors: Factors, here: Mapping[str, str],
@@ -101,6 +100,22 @@ def interaction(fitted: Fitted, factors: Factors, first: tuple[str, str, str],
                 for level, place, sign in ((here, where, 1), (there, where, -1),
                                            (here, elsewhere, -1), (there, elsewhere, 1))]
     return _tested(fitted, sum(contrast))
+
+
+def jointly(fitted: Fitted, one: str, other: str) -> dict:
+    """dict(F, terms, p): Wald's test of all terms of two factors' interaction at once, by the kind
+    of cluster that finds least."""
+    some = [i for i, column in enumerate(fitted.columns)
+            if {name for name, _ in column} == {one, other}]
+    values, found = fitted.coefficients[some], []
+    for covariance in fitted.covariance:
+        part = covariance[np.ix_(some, some)]
+        if np.linalg.eigvalsh(part).min() > 1e-12:  # that by both kinds at once need not be
+            found.append(float(values @ np.linalg.solve(part, values)) / len(some))
+    if not found:
+        return {"F": None, "terms": len(some), "p": 1.0}
+    f = distributions.f(len(some), fitted.clusters - 1)
+    return {"F": min(found), "terms": len(some), "p": float(f.sf(min(found)))}
 
 
 def _tested(fitted, contrast):

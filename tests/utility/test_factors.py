@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as distributions
 
-from mosa.utility.factors import cells, effect, fit, interaction
+from mosa.utility.factors import cells, effect, fit, interaction, jointly
 
 FACTORS = {"place": ["start", "middle", "both"], "eos": ["yes", "no"], "state": ["all", "part"]}
 ODD = {"place": ["both"], "eos": ["no"], "state": ["part"]}
@@ -186,6 +186,22 @@ def test_the_interval_covers_the_truth_and_one_without_clusters_does_not(seeds, 
         independent += abs(found["mean"] - expected) <= naive(some, ("middle", "start"))
     assert covered / times >= 0.9
     assert independent / times < 0.9
+
+
+def test_all_terms_of_an_interaction_at_once_find_it_where_it_is_and_seldom_where_it_is_not():
+    rng, times, found, false = np.random.default_rng(1), 100, 0, 0
+    for _ in range(times):
+        fitted = fit(drawn(rng, 2, 0.05, 0.05), "value", FACTORS, CLUSTERS, "base")
+        found += jointly(fitted, "place", "eos")["p"] < 0.05
+        false += jointly(fitted, "state", "place")["p"] < 0.05
+    assert found / times > 0.8 and false / times <= 0.1
+    assert jointly(fitted, "place", "eos") == jointly(fitted, "eos", "place")
+    assert jointly(fitted, "place", "eos")["terms"] == 2
+
+
+def test_outcomes_that_never_differ_interact_nowhere():
+    fitted = fit(rows(EVERY, lambda cell, noun: 0.0), "value", FACTORS, CLUSTERS)
+    assert jointly(fitted, "place", "eos") == {"F": None, "terms": 2, "p": 1.0}
 
 
 def test_p_is_below_5_percent_where_the_interval_leaves_out_0(full):

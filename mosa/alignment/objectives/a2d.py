@@ -1,7 +1,8 @@
 """A2D (ICLR 2026, arXiv 2509.23286): EOS wherever a harmful answer is masked.
 
 By its released code (WonjeJeung/A2D 1523577): cross-entropy over p_mask and the answer's length, at
-a masking rate uniform in (0, 1], of harmful rows alone: a retain set stands there commented out.
+a masking rate uniform in (0, 1], here [0.02, 1] as for all, of harmful rows alone: a retain set
+stands there commented out.
 """
 
 import torch
