@@ -83,12 +83,13 @@ def _by(model, labels, lost=None):
 
 def effect(fitted: Fitted, factors: Factors, here: Mapping[str, str],
            there: Mapping[str, str]) -> dict:
-    """dict(mean, low, high, p, n) of the levels `here` minus those `there`.
+    """dict(mean, low, high, p, n) of the levels `here` minus those `there`, of a share.
 
     Levels of several factors are taken together. 95 % by Student's t with one degree of freedom
-    less than there are clusters; low and high are None where all values agree.
+    less than there are clusters, cut off where no difference of shares can lie; low and high are
+    None where all values agree.
     """
-    return _tested(fitted, _mean(fitted, factors, here) - _mean(fitted, factors, there))
+    return _tested(fitted, _mean(fitted, factors, here) - _mean(fitted, factors, there), 1)
 
 
 def interaction(fitted: Fitted, factors: Factors, first: tuple[str, str, str],
@@ -99,7 +100,7 @@ def interaction(fitted: Fitted, factors: Factors, first: tuple[str, str, str],
     contrast = [_mean(fitted, factors, {one: level, other: place}) * sign
                 for level, place, sign in ((here, where, 1), (there, where, -1),
                                            (here, elsewhere, -1), (there, elsewhere, 1))]
-    return _tested(fitted, sum(contrast))
+    return _tested(fitted, sum(contrast), 2)
 
 
 def jointly(fitted: Fitted, one: str, other: str) -> dict:
@@ -118,7 +119,7 @@ def jointly(fitted: Fitted, one: str, other: str) -> dict:
     return {"F": min(found), "terms": len(some), "p": float(f.sf(min(found)))}
 
 
-def _tested(fitted, contrast):
+def _tested(fitted, contrast, bound):
     mean = float(contrast @ fitted.coefficients)
     error = max(float(contrast @ some @ contrast) for some in fitted.covariance) ** 0.5
     if error < 1e-9:  # all values agree: nothing tells how far the mean may be off
@@ -126,7 +127,8 @@ def _tested(fitted, contrast):
     student = distributions.t(fitted.clusters - 1)
     width = float(student.ppf(0.975)) * error
     p = float(2 * student.sf(abs(mean) / error))
-    return {"mean": mean, "low": mean - width, "high": mean + width, "p": p, "n": fitted.n}
+    return {"mean": mean, "low": max(mean - width, -bound), "high": min(mean + width, bound), "p": p,
+            "n": fitted.n}
 
 
 def _columns(factors, fixed, pairs):
