@@ -127,8 +127,8 @@ def _tested(fitted, contrast, bound):
     student = distributions.t(fitted.clusters - 1)
     width = float(student.ppf(0.975)) * error
     p = float(2 * student.sf(abs(mean) / error))
-    return {"mean": mean, "low": max(mean - width, -bound), "high": min(mean + width, bound), "p": p,
-            "n": fitted.n}
+    low, high = max(mean - width, -bound), min(mean + width, bound)
+    return {"mean": mean, "low": low, "high": high, "p": p, "n": fitted.n}
 
 
 def _columns(factors, fixed, pairs):
