@@ -162,7 +162,8 @@ def test_params_yaml_is_right():
         (("models", ["original", "mosa", "embedded-2"]),
          r"embedded.models.analysed: \['initial'\] must be in the list models"),
         (("models", ["original", "models/embedded-1"]), "models: .* is a folder: list embedded-1"),
-        (("embedded", "methods", "mosa", {"k_end": 128}), "embedded.methods.mosa.k_end: .* 127"),
+        (("embedded", "methods", "mosa_r1", {"k_end": 128}),
+         "embedded.methods.mosa_r1.k_end: .* 127"),
         (("embedded", "steps", "n", 101), "embedded.steps.n: must not exceed the 100 rows"),
         (("embedded", "order", "also", ["embedded-9"]), "embedded.order.also: models/embedded-9"),
         (("embedded", "order", "also", ["embedded-2", "embedded-0"]),
@@ -183,7 +184,7 @@ def test_params_yaml_is_right():
          "embedded.target.seeds: embedded-0 is target.model, and measured already"),
         (("embedded", "target", "seeds", ["embedded-ar"]),
          "embedded.target.seeds: models/embedded-ar is autoregressive: name a diffusion model"),
-        (("models", ["original", "initial", "mosa", "embedded-ar"]),
+        (("models", ["original", "initial_r1", "mosa_r1", "embedded-ar"]),
          "models: models/embedded-ar is autoregr"),
         (("embedded", "twin", "model", "embedded-1"),
          "embedded.twin.model: models/embedded-1 is no autoregressive model"),
@@ -247,7 +248,7 @@ def test_a_model_of_another_family_may_be_one_of_the_hub(changed):
 
 
 def test_a_base_model_in_models_is_a_folder(changed):
-    assert changed("models", ["original", "initial", "mosa", "embedded-2"]) == []
+    assert changed("models", ["original", "initial_r1", "mosa_r1", "embedded-2"]) == []
 
 
 @pytest.mark.parametrize("profiles", [["embedded"], ["embedded", "thorough"]])
