@@ -98,6 +98,22 @@ def claims(profile: str, numbers: Callable[[str], dict],
                       f"measured on the stand-in; {decoded}"], rows)
 
 
+def costs(step: dict, epoch: dict) -> str:
+    """Markdown: what alignment costs, from what mosa.bench.alignment_step and .alignment_epoch
+    wrote."""
+    printed, least, folder = epoch["as printed"], epoch["least memory"], "paper_figures/bench"
+    return (f"Costs: a step at LLaDA's vocabulary, on two narrow layers and a CPU, is "
+            f"{step['times_faster']:.1f} times as fast as the naive version and takes "
+            f"{100 * step['peak_memory_share']:.0f} % of its memory "
+            f"([bench]({folder}/alignment_step.json)). LLaDA-8B's exact shape with random weights "
+            f"on one {epoch['device']}: the paper's 3,000 pairs take "
+            f"{printed['seconds_of_3000_pairs']:.0f} s in batches of 4, at most "
+            f"{printed['peak_gib']:.0f} GiB and {100 * printed['utilisation']:.0f} % of the "
+            f"GPU's time, for many small kernels are launched one by one; one row at a time "
+            f"{least['seconds_of_3000_pairs']:.0f} s and {least['peak_gib']:.0f} GiB "
+            f"([bench]({folder}/alignment_epoch.json)).")
+
+
 def larger_run() -> str:
     """The page of the larger run: its claims and defences, as the project's README has those of
     `make`."""
@@ -166,7 +182,10 @@ def generated() -> dict[str, str]:
     more = _numbers(LARGER)
     return {"gates": gates(numbers("target")["shows"], more("target")["shows"]),
             "claims": claims("embedded", numbers, more),
-            "table": table(numbers("defences")), "tree": tree(), "stages": stage_map()}
+            "table": table(numbers("defences")),
+            "costs": costs(*(json.loads(need(f"paper_figures/bench/{name}.json").read_text("utf-8"))
+                             for name in ("alignment_step", "alignment_epoch"))),
+            "tree": tree(), "stages": stage_map()}
 
 
 def _numbers(profile):

@@ -31,7 +31,7 @@ def test_every_file_the_readme_links_to_exists():
         assert (ROOT / link).exists(), f"README.md links to {link}"
 
 
-@pytest.mark.parametrize("name", ["claims", "table", "tree", "stages"])
+@pytest.mark.parametrize("name", ["claims", "table", "costs", "tree", "stages"])
 @pytest.mark.parametrize("marker", ["<!-- {}: python -m mosa.paper.readme -->",
                                     "<!-- end of {} -->"])
 def test_lost_markers_are_named(name, marker):
@@ -98,6 +98,15 @@ def test_a_larger_run_s_verdicts_stand_beside_where_they_are_others():
             in text)
     assert "| both verdicts order | both shows order |" in text
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_costs_are_those_of_the_benches():
+    epoch = {"seconds_of_3000_pairs": 227.8, "peak_gib": 22.2, "utilisation": 0.39}
+    text = readme.costs({"times_faster": 2.61, "peak_memory_share": 0.433}, {
+        "device": "NVIDIA X", "as printed": epoch, "least memory": epoch | {"peak_gib": 17.1}})
+    for part in ("2.6 times", "43 % of its memory", "one NVIDIA X", "228 s in", "22 GiB and 39 %",
+                 "228 s and 17 GiB"):
+        assert part in text
 
 
 @pytest.fixture
