@@ -164,7 +164,7 @@ def main(file: Path | None) -> None:
             if label not in result:
                 with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                     result[label] = pool.submit(epoch, Path(folder), label, n, options).result()
-                _keep(result, file)
+                    _keep(result, file)
         if "FSDP" not in result:
             result["FSDP"] = fsdp(Path(folder))
             _keep(result, file)
