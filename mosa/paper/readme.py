@@ -110,7 +110,8 @@ def costs(step: dict, epoch: dict) -> str:
             f"{printed['seconds_of_3000_pairs']:.0f} s in batches of 4, at most "
             f"{printed['peak_gib']:.0f} GiB and {100 * printed['utilisation']:.0f} % of the "
             f"GPU's time (why so little was not profiled); one row at a time, from "
-            f"{least['pairs']} pairs, {least['seconds_of_3000_pairs']:.0f} s and {least['peak_gib']:.0f} GiB "
+            f"{least['pairs']} pairs, {least['seconds_of_3000_pairs']:.0f} s and "
+            f"{least['peak_gib']:.0f} GiB "
             f"([bench]({folder}/alignment_epoch.json)).")
 
 

@@ -103,7 +103,8 @@ def test_a_larger_run_s_verdicts_stand_beside_where_they_are_others():
 def test_costs_are_those_of_the_benches():
     epoch = {"seconds_of_3000_pairs": 227.8, "peak_gib": 22.2, "utilisation": 0.39}
     text = readme.costs({"times_faster": 2.61, "peak_memory_share": 0.433}, {
-        "device": "NVIDIA X", "as printed": epoch, "least memory": epoch | {"peak_gib": 17.1, "pairs": 200}})
+        "device": "NVIDIA X", "as printed": epoch,
+        "least memory": epoch | {"peak_gib": 17.1, "pairs": 200}})
     for part in ("2.6 times", "43 % of its memory", "one NVIDIA X", "228 s in", "22 GiB and 39 %",
                  "from 200 pairs, 228 s and 17 GiB"):
         assert part in text
