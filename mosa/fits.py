@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from math import gcd
 from string import Formatter
 
-from mosa.alignment.method import Method
+from mosa.alignment.method import Factorial, Method
+from mosa.attacks.battery import BENIGN, HARMLESS
 from mosa.data import sets
 from mosa.named import named
 from mosa.pipeline import params
@@ -27,7 +28,8 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
         few["tasks", "n"] = data["n_tasks"]
     if profile in lists["searches"]:
         few["development", "n"] = data["n_validation"]
-    trained = block["align"]["sealed"]
+    trainings = ["align", *["search", "factorial"] * (profile in lists["searches"])]
+    measured = [*data["benchmarks"], *data["validation"]] if data["source"] == "world" else []
     unordered = [order["order"] for order in block["control"]["orders"]
                  if _fields(order["order"]) != {"phrase"}]
     known = {block["target"]["model"].removeprefix("models/"), *block["target"]["seeds"],
@@ -62,8 +64,9 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
          f"{profile}.target.gate_tasks: must be at least 1 where gates are measured"),
         (block["likelihood"]["n"] < 2,
          f"{profile}.likelihood.n: must be at least 2: a slot is chosen on the other requests"),
-        (data["source"] == "world" and trained in [*data["benchmarks"], *data["validation"]],
-         f"{profile}.align.sealed: {trained} is measured too, in {profile}.data: train on another"),
+        *((block[key]["sealed"] in measured,
+           f"{profile}.{key}.sealed: {block[key]['sealed']} is measured too, in {profile}.data: "
+           "train on another") for key in trainings),
         (data["n_borderline"] and block["baseline"]["n"] > data["n_borderline"],
          f"{profile}.data.n_borderline: must be at least {profile}.baseline.n"),
         (search["n"] > block["prefill"]["n"],
@@ -71,7 +74,7 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
         *((block[key]["bases"] > 1 + len(block["target"]["seeds"]),
            f"{profile}.{key}.bases: must not exceed target.model and the "
            f"{len(block['target']['seeds'])} of target.seeds")
-          for key in ("align", *["factorial"] * (profile in lists["searches"]))),
+          for key in trainings if "bases" in block[key]),
         (sorted(map(len, block["factorial"]["deciding"].values()), reverse=True)
          != [2, 2, *[1] * (len(block["factorial"]["deciding"]) - 2)],
          f"{profile}.factorial.deciding: must hold two levels of two factors, and one of the "
@@ -91,9 +94,41 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
         if wrong:
             yield f"params.yaml: {line}"
     yield from (f"params.yaml: {profile}.{line}" for line in
-                (*_decodings(profile, lists["methods"]), *_compared(profile),
+                (*_decodings(profile, lists["methods"]), *_compared(profile), *_groups(block),
+                 *(_factorial(profile) if profile in lists["searches"] else ()),
                  *_orders(block["control"], block["sampler"]["length"])))
     yield from named(profile, lists)
+
+
+def _groups(block: dict) -> Iterator[str]:
+    """Groups of forced phrases are none of other requests, and `middle`, of which notebooks show a
+    text, is among those of the searches."""
+    taken = {"plain", "seen wraps", "unseen wraps", "PAD", "anchoring", "DIJA", *BENIGN, HARMLESS}
+    for name in ("measure", "development"):
+        if others := sorted(taken & block[name]["forced"].keys()):
+            yield f"{name}.forced: {others} are groups of other requests: rename them"
+    if "middle" not in block["development"]["forced"]:
+        yield "development.forced: must hold the group 'middle', of which texts are shown"
+
+
+def _factorial(profile: str) -> Iterator[str]:
+    """The cells that are run tell all effects apart."""
+    from mosa.utility.factors import cells, fit  # statsmodels takes a second
+
+    cfg = params.section(profile, "factorial", Factorial)
+    factors = {name: list(levels) for name, levels in cfg.factors.items()}
+    if thin := [name for name, levels in factors.items() if len(levels) < 2]:
+        yield f"factorial.factors: {thin} need two levels or more, to compare"
+    elif "suppression" not in factors:
+        yield "factorial.factors: must hold 'suppression', within whose levels others are compared"
+    else:
+        rows = [cell | {"base": i, "run": f"{i}-{cell}", "noun": noun, "value": 0.0}
+                for i in range(cfg.bases) for cell in cells(factors, cfg.odd, i % 2)
+                for noun in range(2)]
+        try:
+            fit(rows, "value", factors, ["run", "noun"], "base")
+        except ValueError as error:
+            yield f"factorial: {error}: raise its bases, or mend odd"
 
 
 def _fields(text: str) -> set[str]:

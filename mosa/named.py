@@ -21,6 +21,7 @@ def named(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
     """What a profile names and is not there, or is of another kind, in a line each."""
     block = params.read()[profile]
     yield from _folders(profile, block, lists["models"])
+    yield from _adapters(block, [name for name in lists["models"] if name not in lists["methods"]])
     yield from _words(profile, lists["methods"])
     yield from _refusals(profile, block)
     yield from _sets(profile, bool(lists["searches"]))
@@ -50,6 +51,20 @@ def _folders(profile: str, block: dict, models: list[str]) -> Iterator[str]:
         if first in names:
             yield (f"params.yaml: {key}: {first} is target.model, and measured already{called}: "
                    "name others beside it")
+
+
+def _adapters(block: dict, names: list[str]) -> Iterator[str]:
+    """A shipped adapter that is measured has its two files for every base model and seed."""
+    bases = [block["target"]["model"], *block["target"]["seeds"]][: block["align"]["bases"]]
+    for name in names:
+        folder = params.ROOT / "adapters" / name
+        runs = [f"{base.rpartition('/')[2]}-{seed}" for base in bases
+                for seed in block["align"]["seeds"]]
+        lost = [run for run in runs for file in ("adapter_config.json", "adapter_model.safetensors")
+                if not (folder / run / file).is_file()]
+        if folder.is_dir() and lost:
+            yield (f"params.yaml: models: adapters/{name} has no adapter {lost[0]}: add it, train "
+                   f"{name} here (the list methods), or lower align.bases or align.seeds")
 
 
 def _fault(place: str, twin: bool) -> str:

@@ -47,16 +47,16 @@ def test_every_stage_made_what_it_promises(quick, monkeypatch):
         return quick / "paper_figures/quick" / name
 
     numbers = json.loads(figures("baseline/numbers.json").read_text())
-    assert numbers["plain/sealed_a/refused"]["n"] == 3
+    assert numbers["plain/sealed_a/refused"]["n"] == 3 * 2  # on two base models
     numbers = json.loads(figures("defences/numbers.json").read_text())
-    assert numbers["mosa/plain/plain/refused"]["n"] == 2 * 2 * 2  # on two base models, two seeds
-    assert numbers["mosa minus initial/plain/success"]["n"] == 2 * 2
+    assert numbers["mosa/plain/plain/refused"]["n"] == 2 * 2 * 2  # and with two seeds
+    assert numbers["mosa minus initial/plain/refused"]["n"] == 2 * 2
     suffixes = pd.read_csv(figures("reach/gcg.csv"))
-    assert set(suffixes.model) == {"original", "initial", "mosa"} and len(suffixes) == 18
+    models = {"original", "embedded-1", "initial", "mosa"}
+    assert set(suffixes.model) == models and len(suffixes) == len(models) * 2 * 3
     compared = {key.split("/")[0] for key in json.loads(figures("reach/numbers.json").read_text())
                 if "minus none" in key or "minus original" in key}
-    assert compared == {"original", "initial", "mosa", "initial minus original",
-                        "mosa minus original"}
+    assert compared == models | {"initial minus original", "mosa minus original"}
     cells = pd.read_csv(figures("steps/steps.csv"))
     assert set(cells.kind) == {"none", "planted", "PAD", "anchoring", "DIJA"}
     assert len(json.loads(figures("twin/numbers.json").read_text())["shows"]) > 1
@@ -77,7 +77,7 @@ def test_a_second_run_does_nothing(quick):
     assert repro(quick) == set()
 
 
-@pytest.mark.parametrize(("stage", "searches"), [("baseline@quick", 0), ("gcg@quick-original", 6)])
+@pytest.mark.parametrize(("stage", "searches"), [("baseline@quick", 0), ("gcg@quick-original", 10)])
 def test_a_stage_killed_in_the_middle_goes_on_and_ends_in_the_same_rows(quick, stage, searches):
     path = quick / "results/quick" / re.sub("@quick-?", "/", stage) / "rows.jsonl"
     before, scratch, states = path.read_bytes(), quick / ".scratch" / stage, set()

@@ -156,20 +156,22 @@ def test_what_was_there_is_neither_trained_nor_measured_again(extended):
 
 def test_the_attacks_table_has_a_row_a_model(extended):
     listed = ", ".join([MODELS, "half", "embedded-2", *GUARDS])
-    edit(extended, f"{listed}]", "\nmodels: [original, half]")
+    edit(extended, f"{listed}]", f"{MODELS}, half]")
     ran = repro(extended, "tables@quick-polite")
-    assert of_others(ran) == {"attack@quick-polite-original"}
+    assert of_others(ran) == {f"attack@quick-polite-{name}" for name in (
+        "original", "initial", "mosa")}
     table = pd.read_csv(extended / "paper_figures/quick/tables/polite/polite.csv")
-    assert table.model.tolist() == ["original", "half"] and set(table.access) == {"A0"}
+    assert table.model.tolist() == ["original", "initial", "mosa", "half"]
+    assert set(table.access) == {"A0"}
 
 
 def test_a_metric_is_a_key_of_the_verdict_and_a_judge_that_gives_it(quick):
     a_metric(quick)
     repro(quick, "baseline@quick")
     table = pd.read_csv(quick / "paper_figures/quick/baseline/baseline.csv")
-    assert "long" in table and re.fullmatch(r"\d+\.\d \[.*\]", table.long[0]) and table.n[0] == 3
+    assert "long" in table and re.fullmatch(r"\d+\.\d \[.*\]", table.long[0]) and table.n[0] == 6
     numbers = json.loads((quick / "paper_figures/quick/baseline/numbers.json").read_text())
-    assert numbers["plain/sealed_a/long"]["n"] == 3
+    assert numbers["plain/sealed_a/long"]["n"] == 3 * 2  # on two base models
 
 
 def test_the_tests_of_what_was_there_still_hold(extended):

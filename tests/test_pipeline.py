@@ -65,6 +65,17 @@ def test_every_stage_says_what_its_notebook_reads_and_writes():
     assert not found, "\n" + "\n".join(found)
 
 
+def test_no_committed_figure_is_of_a_stage_that_is_gone():
+    for profile in ("embedded", "thorough"):
+        lists = params.lists() | (params.read()[profile].get("lists") or {})
+        run = expand(params.stages(), lists | {"profiles": [profile], "searches": [
+            name for name in lists["searches"] if name == profile]})
+        outs = {ROOT / out for stage in run for out, _ in stage.outs}
+        for file in (ROOT / "paper_figures" / profile).rglob("*.*"):
+            parents = {file, *file.parents}
+            assert file.name == "dvc.lock" or parents & outs, f"no stage writes {file}: delete it"
+
+
 def test_the_code_stage_depends_on_all_that_it_reads():
     code = params.stages()["code"]
     assert {"notebooks", "mosa"} <= {*code["deps"]} and code["outs"] == ["results/code"]
