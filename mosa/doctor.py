@@ -12,18 +12,20 @@ from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
-from mosa.alignment.method import Align, Method, Search
+from mosa.alignment.method import Align, Factorial, Method, Search
 from mosa.alignment.objectives import objective
 from mosa.attacks import gcg
+from mosa.attacks.battery import Battery
 from mosa.fits import fits
 from mosa.pipeline import params, trial
 from mosa.pipeline.params import LISTS, ParamsError, choice
-from mosa.pipeline.sections import SCHEMAS
+from mosa.pipeline.sections import SCHEMAS, Guard
 from mosa.world.network import Architecture
 from mosa.world.training import PHASES, Training
 
-PROFILE = SCHEMAS | {"align": Align, "methods": dict[str, Method], "search": Search,
-                     "gcg": gcg.Experiment, "gcg_choices": gcg.Choices}
+PROFILE = SCHEMAS | {"align": Align, "methods": dict[str, Method], "guards": dict[str, Guard],
+                     "measure": Battery, "development": Battery, "search": Search,
+                     "factorial": Factorial, "gcg": gcg.Experiment, "gcg_choices": gcg.Choices}
 BASE = {"architecture": Architecture, **dict.fromkeys(PHASES, Training)}  # of blocks base-<name>
 
 
@@ -114,10 +116,13 @@ def _named(lists: dict[str, list[str]], profiles: list[str], where: str) -> Iter
         yield (f"params.yaml: {where}methods: 'original' is the model before alignment: choose "
                "another name")
     for name in lists["models"]:
-        trained = ["original", *lists["methods"]]
-        if name not in trained and not (params.ROOT / "models" / name).is_dir():
-            yield (f"params.yaml: {where}models: {name!r} is neither a folder models/{name} nor "
-                   f"one of {', '.join(trained)}: add it to methods, or the folder")
+        known = ["original", *lists["methods"], *(
+            guard for profile in profiles for guard in params.read()[profile].get("guards", {}))]
+        folders = [params.ROOT / "models" / name, params.ROOT / "adapters" / name]
+        if name not in known and not any(folder.is_dir() for folder in folders):
+            yield (f"params.yaml: {where}models: {name!r} is neither a folder models/{name} or "
+                   f"adapters/{name} nor one of {', '.join(known)}: add it to methods, or "
+                   "the folder")
     for name in lists["attacks"]:
         if not (path := _notebook(name)).is_file():
             yield (f"params.yaml: {where}attacks: {name!r} has no {path.relative_to(params.ROOT)}: "

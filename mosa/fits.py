@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from math import gcd
 from string import Formatter
 
-from mosa.alignment.method import Method
+from mosa.alignment.method import Factorial, Method
+from mosa.attacks.battery import BENIGN, HARMLESS
 from mosa.data import sets
 from mosa.named import named
 from mosa.pipeline import params
@@ -19,14 +20,16 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
     unfed = [name for name in lists["searches"] if name not in lists["profiles"]]
     both = min(data["n_benchmark"], data["n_benign"])
     few = {("prefill", "n"): data["n_benchmark"], ("steps", "n"): data["n_benchmark"],
+           ("measure", "n"): both,
            ("baseline", "n_wrapped"): both, **dict.fromkeys(
                ((stage, "n") for stage in ("baseline", "decoding", "control", "likelihood",
                                            "order")), both)}
     if lists["benchmarks"]:
         few["tasks", "n"] = data["n_tasks"]
     if profile in lists["searches"]:
-        few["search", "n"] = data["n_validation"]
-    trained = block["align"]["sealed"]
+        few["development", "n"] = data["n_validation"]
+    trainings = ["align", *["search", "factorial"] * (profile in lists["searches"])]
+    measured = [*data["benchmarks"], *data["validation"]] if data["source"] == "world" else []
     unordered = [order["order"] for order in block["control"]["orders"]
                  if _fields(order["order"]) != {"phrase"}]
     known = {block["target"]["model"].removeprefix("models/"), *block["target"]["seeds"],
@@ -37,6 +40,15 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
          "models: must hold original and one more, which is compared with it"),
         (not lists["methods"], "methods: must hold one, of which Figures 6 and 7 are drawn"),
         (unfed, f"searches: {unfed} must be in profiles too: a search needs their data"),
+        (lost := [name for name in block["models"]["analysed"] if name not in lists["models"]],
+         f"{profile}.models.analysed: {lost} must be in the list models"),
+        (twice := [name for name in block["guards"] if name in (*lists["methods"], "original")],
+         f"{profile}.guards: {twice} are models already: rename them"),
+        (guarded := [name for name in block["models"]["analysed"] if name in block["guards"]],
+         f"{profile}.models.analysed: {guarded} are guards: the asymmetry looks at models alone, "
+         "measure at guards too"),
+        (idle := [name for name, guard in block["guards"].items() if not any(guard.values())],
+         f"{profile}.guards: {idle} change nothing: give them a reminder or a remasking"),
         (block["models"]["seed"] not in block["align"]["seeds"],
          f"{profile}.models.seed: must be one of {profile}.align.seeds"),
         (block["judge"]["name"] == "world" and data["source"] != "world",
@@ -52,16 +64,23 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
          f"{profile}.target.gate_tasks: must be at least 1 where gates are measured"),
         (block["likelihood"]["n"] < 2,
          f"{profile}.likelihood.n: must be at least 2: a slot is chosen on the other requests"),
-        (data["source"] == "world" and trained in [*data["benchmarks"], *data["validation"]],
-         f"{profile}.align.sealed: {trained} is measured too, in {profile}.data: train on another"),
+        *((block[key]["sealed"] in measured,
+           f"{profile}.{key}.sealed: {block[key]['sealed']} is measured too, in {profile}.data: "
+           "train on another") for key in trainings),
         (data["n_borderline"] and block["baseline"]["n"] > data["n_borderline"],
          f"{profile}.data.n_borderline: must be at least {profile}.baseline.n"),
         (search["n"] > block["prefill"]["n"],
          f"{profile}.gcg.n: must not exceed {profile}.prefill.n"),
-        (block["measure"]["n"] > max(block["prefill"]["n"], *block["baseline"].values()),
-         f"{profile}.measure.n: must not exceed the n of baseline and prefill, whose requests it "
-         "takes"),
-        (search["n_others"] > search["n"], f"{profile}.gcg.n_others: must not exceed its n"),
+        *((block[key]["bases"] > 1 + len(block["target"]["seeds"]),
+           f"{profile}.{key}.bases: must not exceed target.model and the "
+           f"{len(block['target']['seeds'])} of target.seeds")
+          for key in trainings if "bases" in block[key]),
+        (sorted(map(len, block["factorial"]["deciding"].values()), reverse=True)
+         != [2, 2, *[1] * (len(block["factorial"]["deciding"]) - 2)],
+         f"{profile}.factorial.deciding: must hold two levels of two factors, and one of the "
+         "others"),
+        *((search[key] > search["n"], f"{profile}.gcg.{key}: must not exceed its n")
+          for key in ("n_others", "n_aligned")),
         (block["steps"]["n_aligned"] > block["steps"]["n"],
          f"{profile}.steps.n_aligned: must not exceed its n"),
         (block["order"]["compared"] > block["order"]["n"],
@@ -75,9 +94,41 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
         if wrong:
             yield f"params.yaml: {line}"
     yield from (f"params.yaml: {profile}.{line}" for line in
-                (*_decodings(profile, lists["methods"]), *_compared(profile),
+                (*_decodings(profile, lists["methods"]), *_compared(profile), *_groups(block),
+                 *(_factorial(profile) if profile in lists["searches"] else ()),
                  *_orders(block["control"], block["sampler"]["length"])))
     yield from named(profile, lists)
+
+
+def _groups(block: dict) -> Iterator[str]:
+    """Groups of forced phrases are none of other requests, and `middle`, of which notebooks show a
+    text, is among those of the searches."""
+    taken = {"plain", "seen wraps", "unseen wraps", "PAD", "anchoring", "DIJA", *BENIGN, HARMLESS}
+    for name in ("measure", "development"):
+        if others := sorted(taken & block[name]["forced"].keys()):
+            yield f"{name}.forced: {others} are groups of other requests: rename them"
+    if "middle" not in block["development"]["forced"]:
+        yield "development.forced: must hold the group 'middle', of which texts are shown"
+
+
+def _factorial(profile: str) -> Iterator[str]:
+    """The cells that are run tell all effects apart."""
+    from mosa.utility.factors import cells, fit  # statsmodels takes a second
+
+    cfg = params.section(profile, "factorial", Factorial)
+    factors = {name: list(levels) for name, levels in cfg.factors.items()}
+    if thin := [name for name, levels in factors.items() if len(levels) < 2]:
+        yield f"factorial.factors: {thin} need two levels or more, to compare"
+    elif "suppression" not in factors:
+        yield "factorial.factors: must hold 'suppression', within whose levels others are compared"
+    else:
+        rows = [cell | {"base": i, "run": f"{i}-{cell}", "noun": noun, "value": 0.0}
+                for i in range(cfg.bases) for cell in cells(factors, cfg.odd, i % 2)
+                for noun in range(2)]
+        try:
+            fit(rows, "value", factors, ["run", "noun"], "base")
+        except ValueError as error:
+            yield f"factorial: {error}: raise its bases, or mend odd"
 
 
 def _fields(text: str) -> set[str]:
@@ -140,9 +191,12 @@ def _decodings(profile: str, methods: list[str]) -> Iterator[str]:
     ):
         if wrong:
             yield line
-    for key in ("steps", "anchored"):
-        if late := [step for step in steps[key] if step >= sampler["steps"]]:
-            yield f"steps.{key}: {late} must be less than sampler.steps, {sampler['steps']}"
+    batteries = {name: block[name] for name in ("measure", "development")}
+    anchored = {f"{name}.anchored": [battery["anchored"]] for name, battery in batteries.items()}
+    for key, some in (*((f"steps.{key}", steps[key]) for key in ("steps", "anchored")),
+                      *anchored.items()):
+        if late := [step for step in some if step >= sampler["steps"]]:
+            yield f"{key}: {late} must be less than sampler.steps, {sampler['steps']}"
     free = length - last * (length // sampler["steps"]) - min(last, length % sampler["steps"])
     if 0 < free <= steps["width"]:
         yield (f"steps.steps: at step {last} {free} slots are free, no more than steps.width: end "
@@ -155,8 +209,14 @@ def _decodings(profile: str, methods: list[str]) -> Iterator[str]:
         yield (f"steps.pad_positions: {unfit_pads}: the first heading fills slots 1 to {head}, and "
                f"the last must end within {length}")
     # in words, which are tokens in the world and fewer than tokens elsewhere
-    phrases = sets.phrases(params.section(profile, "data", SCHEMAS["data"])).values()
-    phrase = max(len(text.split()) for some in phrases for text in some)
+    phrases = sets.phrases(params.section(profile, "data", SCHEMAS["data"]))
+    phrase = max(len(text.split()) for some in phrases.values() for text in some)
+    forced = {name: [one for some in battery["forced"].values() for one in some]
+              for name, battery in batteries.items()}
+    for name, some in forced.items():
+        if unknown := [kind for kind, _ in some if kind not in phrases]:
+            yield (f"{name}.forced: no phrase set {unknown[0]!r}"
+                   f"{params.choice(unknown[0], phrases)}")
     ends = {f"methods.{name}.k_end": params.section(profile, f"methods.{name}", Method).k_end
             for name in methods}
     for key, places, slots, size in (
@@ -164,6 +224,11 @@ def _decodings(profile: str, methods: list[str]) -> Iterator[str]:
         ("prefill.longer.positions", longer["positions"], phrase, longer["length"]),
         ("decoding.position", [block["decoding"]["position"]], phrase, length),
         ("steps.positions", steps["positions"], steps["width"], length),
+        *((f"{name}.forced", [place for _, place in some], phrase, length)
+          for name, some in forced.items()),
+        *((f"{name}.second", [battery["second"]],
+           max(len(heading.split()) for heading in battery["headings"]), length)
+          for name, battery in batteries.items()),
         *((key, [end], 1, length) for key, end in ends.items()),
     ):
         if behind := [place for place in places if place + slots > size]:

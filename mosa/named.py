@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 
-from mosa.alignment.method import Align, Search
+from mosa.alignment.method import Align, Factorial, Search
 from mosa.data import sets
 from mosa.data.registry import DATASETS
 from mosa.pipeline import params
@@ -21,6 +21,7 @@ def named(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
     """What a profile names and is not there, or is of another kind, in a line each."""
     block = params.read()[profile]
     yield from _folders(profile, block, lists["models"])
+    yield from _adapters(block, [name for name in lists["models"] if name not in lists["methods"]])
     yield from _words(profile, lists["methods"])
     yield from _refusals(profile, block)
     yield from _sets(profile, bool(lists["searches"]))
@@ -50,6 +51,20 @@ def _folders(profile: str, block: dict, models: list[str]) -> Iterator[str]:
         if first in names:
             yield (f"params.yaml: {key}: {first} is target.model, and measured already{called}: "
                    "name others beside it")
+
+
+def _adapters(block: dict, names: list[str]) -> Iterator[str]:
+    """A shipped adapter that is measured has its two files for every base model and seed."""
+    bases = [block["target"]["model"], *block["target"]["seeds"]][: block["align"]["bases"]]
+    for name in names:
+        folder = params.ROOT / "adapters" / name
+        runs = [f"{base.rpartition('/')[2]}-{seed}" for base in bases
+                for seed in block["align"]["seeds"]]
+        lost = [run for run in runs for file in ("adapter_config.json", "adapter_model.safetensors")
+                if not (folder / run / file).is_file()]
+        if folder.is_dir() and lost:
+            yield (f"params.yaml: models: adapters/{name} has no adapter {lost[0]}: add it, train "
+                   f"{name} here (the list methods), or lower align.bases or align.seeds")
 
 
 def _fault(place: str, twin: bool) -> str:
@@ -84,7 +99,11 @@ def _words(profile: str, methods: list[str]) -> Iterator[str]:
         *((f"gcg_choices.settings.{name}.suffix", [cfg["suffix"]])
           for name, cfg in block["gcg_choices"]["settings"].items()),
         ("steps.anchors", block["steps"]["anchors"]), ("steps.form", block["steps"]["form"]),
-        ("align.safe", block["align"]["safe"]), ("search.safe", block["search"]["safe"]),
+        *((f"{name}.safe", block[name]["safe"]) for name in ("align", "search", "factorial")),
+        *((f"guards.{name}.reminder", [(guard.get("reminder") or "").replace("{request}", "")])
+          for name, guard in block["guards"].items()),
+        *((f"{name}.{key}", block[name][key]) for name in ("measure", "development")
+          for key in ("headings", "form")),
         *((f"methods.{name}.safe", block["methods"][name].get("safe") or []) for name in methods),
     ):
         words = dict.fromkeys(word for text in texts for word in text.split())
@@ -109,7 +128,8 @@ def _sets(profile: str, searched: bool) -> Iterator[str]:
     """Every set and family of requests exists; those of the world, with as many rows as asked."""
     data = params.section(profile, "data", SCHEMAS["data"])
     pairs = {name: params.section(profile, name, schema)
-             for name, schema in (("align", Align), *[("search", Search)] * searched)}
+             for name, schema in (("align", Align), *[
+                 ("search", Search), ("factorial", Factorial)] * searched)}
     if data.source == "files":  # not fetched here
         named = {key: [cfg.sealed, cfg.benign] for key, cfg in pairs.items()}
         for key, names in {"data": sets.roles(data), **named}.items():

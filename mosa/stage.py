@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # What each of these reaches is imported when it is used, so that a stage that draws nothing does
 # not depend on how things are drawn; mosa.pipeline.closure reads this table.
-LAZY = {"targets": "mosa.target", "every_seed": "mosa.target", "original": "mosa.target",
+LAZY = {"targets": "mosa.target", "every_run": "mosa.target", "original": "mosa.target",
         "base": "mosa.target", "bases": "mosa.target", "judged": "mosa.judges",
         "flat": "mosa.paper.tables", "subplots": "mosa.paper.save", "figure": "mosa.paper.save",
         "table": "mosa.paper.save"}
@@ -117,13 +117,18 @@ class Stage:
         """Targets by name, as the stage `models` wrote them; aligned ones of `models.seed`."""
         return self._lazy("targets")(names, self.profile, self.section("models").seed, self.key)
 
-    def every_seed(self, name: str) -> "list[Target]":
-        """The Targets of one model: one for each training seed, or one in all."""
-        return self._lazy("every_seed")(name, self.profile, self.key)
+    def every_run(self, name: str) -> "list[Target]":
+        """The Targets of one model: one for each base model and training seed."""
+        return self._lazy("every_run")(name, self.profile, self.key)
 
     def base(self, name: str) -> "Target":
         """The Target of another base model: a folder of models/, or a name on the hub."""
         return self._lazy("base")(name, self.section("target").dtype, self.key)
+
+    @property
+    def analysed(self) -> list[str]:
+        """The models that the stages of the asymmetry look at: `original`, and some of the list."""
+        return ["original", *self.section("models").analysed]
 
     @property
     def bases(self) -> "list[Target]":

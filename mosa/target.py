@@ -10,8 +10,9 @@ import hashlib
 import json
 import platform
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import transformers
@@ -23,7 +24,7 @@ from mosa.lm.sampler import denoise
 from mosa.pipeline import params
 from mosa.pipeline.params import need
 from mosa.pipeline.rows import code, fingerprint, resumable_map
-from mosa.pipeline.sections import Sampler
+from mosa.pipeline.sections import Guard, Sampler
 from mosa.pipeline.sections import Target as TargetSection
 
 
@@ -35,6 +36,15 @@ class Weights:
     folder: str  # of this project, or a name on the hub
     dtype: str
     adapter: str | None = None  # a folder of this project
+
+    @property
+    def card(self) -> dict[str, str]:
+        """The base model's part, as alignment takes it."""
+        return {"folder": self.folder, "dtype": self.dtype, "weights": self.name}
+
+    def with_adapter(self, folder: str | Path) -> "Weights":
+        """The same base model with an adapter, whose hash goes into the name."""
+        return replace(self, name=f"{self.name}+{fingerprint(Path(folder))}", adapter=str(folder))
 
 
 @lru_cache(maxsize=1)  # one model in memory; what follows asks for the same one
@@ -58,6 +68,7 @@ class Target:
     weights: Weights
     trained: int | None = None  # the training seed of an aligned model
     stage: str = "targets"  # whose finished chunks are kept below .scratch/
+    guard: Guard = field(default_factory=Guard)  # a defence without training
     queries: int = field(default=0, compare=False)  # responses generated
     forwards: int = field(default=0, compare=False)  # network forwards they took
 
@@ -65,6 +76,21 @@ class Target:
     def lm(self) -> DiffusionLM:
         """The model itself, loaded when first asked for."""
         return loaded(self.weights)
+
+    @property
+    def base(self) -> str:
+        """The name of the base model's folder."""
+        return self.weights.folder.rsplit("/")[-1]
+
+    def reminded(self, request: dict) -> dict:
+        """The request as the model is asked it: with the guard's reminder around its last turn,
+        once: a request that goes on from a draft has it already. Prompt ids stay."""
+        done = request.get("reminded") or not isinstance(request["messages"][0], dict)
+        if done or not self.guard.reminder:
+            return request
+        *head, last = request["messages"]
+        content = self.guard.reminder.replace("{request}", last["content"])
+        return request | {"messages": [*head, last | {"content": content}], "reminded": True}
 
     def generate(self, requests: list[dict], sampler: Sampler, part: str = "",
                  seed: int = 0) -> list[dict]:
@@ -82,13 +108,16 @@ class Target:
         a third faster for a small model than all threads on one batch, with the same rows. Finished
         batches of an interrupted stage are kept under .scratch/ and not decoded again.
         """
-        lm, size = self.lm, sampler.batch_size
+        lm, size, requests = self.lm, sampler.batch_size, [self.reminded(r) for r in requests]
+        if self.guard.remasking:
+            sampler = sampler.model_copy(update={"remasking": self.guard.remasking})
         settings = sampler.model_dump(exclude={"length", "batch_size"})
         lengths = [len(lm.prompt_ids(r["messages"], sampler.length, f"request {r['id']}"))
                    for r in requests]
         chunks = batches(lm.model, lengths, size)
         threads = 1 if lm.device.type == "cuda" else torch.get_num_threads()
-        who = {"model": self.name, "trained": self.trained, "weights": self.weights.name,
+        who = {"model": self.name, "base": self.base, "trained": self.trained,
+               "weights": self.weights.name,
                "sampler": sampler.model_dump(), "environment": environment()}
 
         def decode(chunk: list[int]) -> list[dict]:
@@ -107,7 +136,8 @@ class Target:
                 "forwards": forwards, "seed": seed + i, **who}, "verdicts": {}}
                 for i, r, (ids, text, steps, forwards) in zip(chunk, some, written, strict=True)]
 
-        stage = "/".join(filter(None, [self.stage, self.name, str(self.trained or 0), part]))
+        stage = "/".join(filter(None, [self.stage, self.name, f"{self.base}-{self.trained or 0}",
+                                       part]))
         files = sorted((params.ROOT / self.weights.folder).glob("*.j*"))  # config, tokenizer
         key = fingerprint(requests, seed, who, self.weights, *files, code("mosa.target"))
         try:
@@ -146,14 +176,15 @@ def own(lm: DiffusionLM, ids: list[int], given: Collection[int]) -> list[str]:
 def targets(names: list[str], profile: str, seed: int = 0, stage: str = "targets") -> list[Target]:
     """The named models of a profile, as its stage `models` wrote them.
 
-    seed: which training seed's adapter an aligned model takes. Raises FileNotFoundError, with the
-    command that cures it, for a model that is not there yet.
+    Of a model that exists on several base models, the first; seed: which training seed's adapter an
+    aligned one takes. Raises FileNotFoundError, with the command that cures it, for a model that is
+    not there yet.
     """
     if isinstance(names, str):
         raise TypeError(f"names must be a list of models, such as [{names!r}]")
     found = []
     for name in names:
-        some = [t for t in every_seed(name, profile, stage) if t.trained in (None, seed)]
+        some = [t for t in every_run(name, profile, stage) if t.trained in (None, seed)][:1]
         if not some:
             raise ValueError(f"results/{profile}/models/{name} has no adapter of training seed "
                              f"{seed}: set models.seed to one of align.seeds in params.yaml")
@@ -161,14 +192,19 @@ def targets(names: list[str], profile: str, seed: int = 0, stage: str = "targets
     return found
 
 
-def every_seed(name: str, profile: str, stage: str = "targets") -> list[Target]:
-    """One Target for each training seed of an aligned model; one in all for any other."""
-    return _of_card(name, f"results/{profile}/models/{name}", stage)
+def every_run(name: str, profile: str, stage: str = "targets") -> list[Target]:
+    """One Target for each base model and, of an aligned model, each training seed."""
+    folder = f"results/{profile}/models/{name}"
+    card = json.loads(need(f"{folder}/card.json").read_text("utf-8"))
+    return [Target(name, Weights(run["weights"], run["folder"], run["dtype"],
+                                 run["adapter"] and f"{folder}/{run['adapter']}"),
+                   run["trained"], stage, Guard(**card["guard"])) for run in card["runs"]]
 
 
 def original(profile: str, stage: str = "targets") -> Target:
     """The model that a profile measures and every method aligns (its section `target`)."""
-    return _of_card("original", f"results/{profile}/target", stage)[0]
+    card = json.loads(need(f"results/{profile}/target/card.json").read_text("utf-8"))
+    return Target("original", Weights(card["weights"], card["folder"], card["dtype"]), None, stage)
 
 
 def base(name: str, dtype: str, stage: str = "targets") -> Target:
@@ -202,14 +238,3 @@ def environment() -> str:
              transformers.__version__,
              torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
-
-
-def _of_card(name: str, folder: str, stage: str) -> list[Target]:
-    card, found = json.loads(need(f"{folder}/card.json").read_text("utf-8")), []
-    for seed, hash in card.get("adapters", [[None, None]]):
-        known, adapter = card["weights"], None
-        if seed is not None:
-            known, adapter = f"{known}+{hash}", f"{folder}/{seed}"
-        weights = Weights(known, card["folder"], card["dtype"], adapter)
-        found.append(Target(name, weights, seed, stage))
-    return found

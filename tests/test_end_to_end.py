@@ -47,22 +47,24 @@ def test_every_stage_made_what_it_promises(quick, monkeypatch):
         return quick / "paper_figures/quick" / name
 
     numbers = json.loads(figures("baseline/numbers.json").read_text())
-    assert numbers["plain/sealed_a/refused"]["n"] == 3
+    assert numbers["plain/sealed_a/refused"]["n"] == 3 * 2  # on two base models
     numbers = json.loads(figures("defences/numbers.json").read_text())
-    assert numbers["mosa/plain/sealed_a/refused"]["n"] == 3
-    assert numbers["mosa minus initial/plain/success"]["n"] == 6
+    assert numbers["mosa/plain/plain/refused"]["n"] == 2 * 2 * 2  # and with two seeds
+    assert numbers["mosa minus initial/plain/refused"]["n"] == 2 * 2
     suffixes = pd.read_csv(figures("reach/gcg.csv"))
-    assert set(suffixes.model) == {"original", "initial", "mosa"} and len(suffixes) == 18
+    models = {"original", "embedded-1", "initial", "mosa"}
+    assert set(suffixes.model) == models and len(suffixes) == len(models) * 2 * 3
     compared = {key.split("/")[0] for key in json.loads(figures("reach/numbers.json").read_text())
                 if "minus none" in key or "minus original" in key}
-    assert compared == {"original", "initial", "mosa", "initial minus original",
-                        "mosa minus original"}
+    assert compared == models | {"initial minus original", "mosa minus original"}
     cells = pd.read_csv(figures("steps/steps.csv"))
     assert set(cells.kind) == {"none", "planted", "PAD", "anchoring", "DIJA"}
     assert len(json.loads(figures("twin/numbers.json").read_text())["shows"]) > 1
     search = pd.read_csv(figures("search/search.csv"))
-    assert search.setting.tolist() == ["original", "mosa_plus: few rows", "no EOS"]
-    assert search.rule.tolist()[1] == "chosen"
+    assert search.setting.tolist() == ["original", "mosa_r1: as it is", "mosa_r1: no EOS"]
+    assert search.rule.tolist().count("chosen") == 1
+    deciding = pd.read_csv(figures("factorial/deciding.csv"))
+    assert deciding.outcome.nunique() > 1 and (deciding.outcome.value_counts() == 4).all()
     assert len(pd.read_csv(figures("gcg_choices/gcg_confounds.csv"))) == 2 * 2 * 2
 
 
@@ -75,7 +77,7 @@ def test_a_second_run_does_nothing(quick):
     assert repro(quick) == set()
 
 
-@pytest.mark.parametrize(("stage", "searches"), [("baseline@quick", 0), ("gcg@quick-original", 6)])
+@pytest.mark.parametrize(("stage", "searches"), [("baseline@quick", 0), ("gcg@quick-original", 10)])
 def test_a_stage_killed_in_the_middle_goes_on_and_ends_in_the_same_rows(quick, stage, searches):
     path = quick / "results/quick" / re.sub("@quick-?", "/", stage) / "rows.jsonl"
     before, scratch, states = path.read_bytes(), quick / ".scratch" / stage, set()
@@ -111,10 +113,10 @@ def test_stray_notebooks_stop_nothing(unchanged):
 
 
 def test_one_method_more_trains_itself_alone(unchanged):
-    edit(unchanged, "\nmethods: [mosa, initial]", "\nmethods: [mosa, initial, a2d]")
+    edit(unchanged, "\nmethods: [mosa, initial]", "\nmethods: [mosa, initial, mosa_r1]")
     repro(unchanged, "code")
     would = repro(unchanged, "--dry")
-    assert {name for name in would if name.startswith("align@")} == {"align@quick-a2d"}
+    assert {name for name in would if name.startswith("align@")} == {"align@quick-mosa_r1"}
     asked = {name.partition("@")[0] for name in would}
     assert not asked & {"data", "target", "baseline", "prefill", "measure", "tasks", "gcg", "steps"}
 
@@ -128,7 +130,9 @@ def test_one_attack_more_runs_itself_alone(unchanged):
         "from mosa.pipeline.sections import Size as Config\n\n__all__ = ['Config']\n")
     repro(unchanged, "code")
     would = repro(unchanged, "--dry")
-    attacks = {f"attack@quick-any-{model}" for model in ("original", "initial", "mosa")}
+    models = trial.lists("quick")["models"]
+    attacks = {f"attack@quick-any-{model}" for model in models}
+    assert len(attacks) > 3
     assert attacks <= would
     assert {name.partition("@")[0] for name in would - attacks} <= {"tables", "index"}
 

@@ -21,7 +21,7 @@ from mosa.alignment.terms import relabelled
 
 
 def loss(policy, reference, batch, args):
-    value, log = relabelled(policy, reference, batch, args, "refusal", batch["refusal"])
+    value, log = relabelled(policy, reference, batch, args, batch["refusal"])
     return value / 2, log
 '''
 ATTACK = '''"""An attack for a test: the request is asked politely, `times` over."""
@@ -55,6 +55,7 @@ stage.rows(rows)
 stage.numbers({"success": stats.rate([r["success"] for r in stage.flat(rows)])})
 ''']
 MODELS = "\nmodels: [original, initial, mosa"
+GUARDS = ("self_reminder", "annealed")  # behind them in quick's list
 
 
 def notebook(cells):
@@ -111,10 +112,11 @@ def extended(quick):
     for add in (a_model, a_defence, an_attack):
         add(quick)
     ran = repro(quick, "measure@quick-embedded-2", "measure@quick-half",
-                "attack@quick-polite-embedded-2", "attack@quick-polite-half")
+                "attack@quick-polite-embedded-2", "attack@quick-polite-half", "defences@quick")
     assert ran == {"code", "align@quick-half", "models@quick", "measure@quick-embedded-2",
                    "measure@quick-half", "attack@quick-polite-embedded-2",
-                   "attack@quick-polite-half"}
+                   "attack@quick-polite-half", "tasks@quick-embedded-2-arithmetic",
+                   "tasks@quick-half-arithmetic", "defences@quick"}
     return quick
 
 
@@ -124,9 +126,17 @@ def test_a_model_is_one_name(extended):
     assert {row["response"]["trained"] for row in found} == {None}
 
 
+def test_the_table_of_defences_has_both_and_compares_what_shares_a_base(extended):
+    table = pd.read_csv(extended / "paper_figures/quick/defences/defences.csv")
+    assert {"embedded-2", "half", *GUARDS} < {*table.model}
+    compared = pd.read_csv(extended / "paper_figures/quick/defences/compared.csv")
+    assert "half" in {*compared.model} and "embedded-2" not in {*compared.model, *compared.minus}
+
+
 def test_a_defence_is_an_objective_and_a_block(extended):
     found = rows(extended / "results/quick/measure/half/rows.jsonl")
     assert {row["response"]["trained"] for row in found} == {0, 1}
+    assert {row["response"]["base"] for row in found} == {"embedded-0", "embedded-1"}
 
 
 def test_an_attack_is_a_module_a_notebook_and_a_word(extended):
@@ -141,24 +151,27 @@ def test_what_was_there_is_neither_trained_nor_measured_again(extended):
     assert {s for s in left if s.startswith("align@")} == set()
     assert of_others(left, ["embedded-2", "half", "polite"]) == set()
     assert {s for s in left if s.startswith("attack@")} == {
-        f"attack@quick-polite-{model}" for model in ("original", "initial", "mosa")}
+        f"attack@quick-polite-{model}" for model in ("original", "initial", "mosa", *GUARDS)}
 
 
 def test_the_attacks_table_has_a_row_a_model(extended):
-    edit(extended, MODELS + ", half, embedded-2]", "\nmodels: [original, half]")
+    listed = ", ".join([MODELS, "half", "embedded-2", *GUARDS])
+    edit(extended, f"{listed}]", f"{MODELS}, half]")
     ran = repro(extended, "tables@quick-polite")
-    assert of_others(ran) == {"attack@quick-polite-original"}
+    assert of_others(ran) == {f"attack@quick-polite-{name}" for name in (
+        "original", "initial", "mosa")}
     table = pd.read_csv(extended / "paper_figures/quick/tables/polite/polite.csv")
-    assert table.model.tolist() == ["original", "half"] and set(table.access) == {"A0"}
+    assert table.model.tolist() == ["original", "initial", "mosa", "half"]
+    assert set(table.access) == {"A0"}
 
 
 def test_a_metric_is_a_key_of_the_verdict_and_a_judge_that_gives_it(quick):
     a_metric(quick)
     repro(quick, "baseline@quick")
     table = pd.read_csv(quick / "paper_figures/quick/baseline/baseline.csv")
-    assert "long" in table and re.fullmatch(r"\d+\.\d \[.*\]", table.long[0]) and table.n[0] == 3
+    assert "long" in table and re.fullmatch(r"\d+\.\d \[.*\]", table.long[0]) and table.n[0] == 6
     numbers = json.loads((quick / "paper_figures/quick/baseline/numbers.json").read_text())
-    assert numbers["plain/sealed_a/long"]["n"] == 3
+    assert numbers["plain/sealed_a/long"]["n"] == 3 * 2  # on two base models
 
 
 def test_the_tests_of_what_was_there_still_hold(extended):

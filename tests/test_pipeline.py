@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import combinations, product
 from pathlib import Path, PurePosixPath
 
 import grimp
@@ -15,9 +16,10 @@ from pipeline.wiring import Stage, expand, problems
 from ruamel.yaml import YAML
 
 import mosa
-from mosa.alignment.method import Method, Search
+from mosa.alignment.method import Factorial, Method, Search
 from mosa.pipeline import notebooks, params
 from mosa.pipeline.closure import graph
+from mosa.utility import factors
 
 ROOT = Path(__file__).resolve().parents[1]
 ATTACKS = [path.stem for path in sorted(ROOT.glob("notebooks/4_attacks/*.ipynb"))
@@ -63,6 +65,17 @@ def test_every_stage_says_what_its_notebook_reads_and_writes():
     assert not found, "\n" + "\n".join(found)
 
 
+def test_no_committed_figure_is_of_a_stage_that_is_gone():
+    for profile in ("embedded", "thorough"):
+        lists = params.lists() | (params.read()[profile].get("lists") or {})
+        run = expand(params.stages(), lists | {"profiles": [profile], "searches": [
+            name for name in lists["searches"] if name == profile]})
+        outs = {ROOT / out for stage in run for out, _ in stage.outs}
+        for file in (ROOT / "paper_figures" / profile).rglob("*.*"):
+            parents = {file, *file.parents}
+            assert file.name == "dvc.lock" or parents & outs, f"no stage writes {file}: delete it"
+
+
 def test_the_code_stage_depends_on_all_that_it_reads():
     code = params.stages()["code"]
     assert {"notebooks", "mosa"} <= {*code["deps"]} and code["outs"] == ["results/code"]
@@ -103,9 +116,24 @@ def test_no_two_stages_write_to_one_place():
 def test_a_method_that_was_searched_is_a_setting_of_its_grid():
     search = params.section("embedded", "search", Search)
     methods = params.section("embedded", "methods", dict[str, Method])
-    assert search.grids.keys() <= methods.keys()
-    for name, grid in search.grids.items():
-        assert methods[name] in grid.values(), name
+    assert search.candidates.keys() <= methods.keys()
+    for name in search.candidates:  # trained on as many pairs, which the section says there
+        chosen = methods[name].model_copy(update={"rows": None})
+        assert methods[name].rows == search.rows
+        assert chosen in [one for (of, _), one in search.grid().items() if of == name], name
+
+
+@pytest.mark.parametrize("profile", ["embedded", "quick"])
+def test_every_cell_of_a_factorial_is_a_method_of_its_own_and_those_that_decide_are_cells(profile):
+    cfg = params.section(profile, "factorial", Factorial)
+    cells = [dict(zip(cfg.factors, levels)) for levels in product(*cfg.factors.values())]
+    methods = [cfg.method(cell) for cell in cells]
+    assert not [one for one, other in combinations(methods, 2) if one == other]
+    deciding = [dict(zip(cfg.deciding, levels)) for levels in product(*cfg.deciding.values())]
+    assert all(cell in cells for cell in deciding) and len(deciding) == 4
+    halves = [factors.cells(cfg.factors, cfg.odd, half) for half in (0, 1)]
+    assert sum(map(len, halves)) == len(cells)
+    assert not cfg.odd or len(halves[0]) == len(halves[1])  # {}: all of them, and none
 
 
 def test_imports_run_one_way():
@@ -152,8 +180,9 @@ def test_environment_has_no_version_of_its_own():
     assert pip == {"pip": ["-r requirements.lock", "-e ."]}
 
 
-def test_settings_are_chosen_on_the_validation_split_alone():
-    text = written()["notebooks/3_alignment/search.ipynb"]
+@pytest.mark.parametrize("name", ["search", "factorial"])
+def test_settings_are_chosen_on_the_validation_split_alone(name):
+    text = written()[f"notebooks/3_alignment/{name}.ipynb"]
     asked = re.findall(r"stage\.(requests|questions|read)\((\"\w+\")?", text)
     assert asked == [("requests", '"validation"')]
 
@@ -186,7 +215,7 @@ how = stage.section("methods.mosa", Method)
 asked = stage.read("prefill") + stage.requests("primary", n=cfg.n)
 for other in stage.models:
     stage.shown("tasks", other, "t.png")
-rows = stage.every_seed(model)[0].generate(asked, sampler) + stage.base("x").generate(asked)
+rows = stage.every_run(model)[0].generate(asked, sampler) + stage.base("x").generate(asked)
 stage.rows(rows)
 stage.figure(fig, "one", stage.flat(rows))
 stage.numbers({})
@@ -253,8 +282,8 @@ def test_each_wrong_line_is_a_problem(changes, message):
         ("stage.numbers({})", "stage.numbers({})\nstage.rows([])", r"\(rows after numbers"),
         ('"methods.mosa"', 'f"methods.{other}"', r"quick\.methods\.\* is used but not in params"),
         ('stage.read("prefill")', "stage.read(other)", r"results/quick/\* is used but not in deps"),
-        ("stage.every_seed(model)", 'stage.targets(["x"])', "results/quick/models/x is used"),
-        ("stage.every_seed(model)", "stage.targets(stage.models)", r"quick\.models is used but"),
+        ("stage.every_run(model)", 'stage.targets(["x"])', "results/quick/models/x is used"),
+        ("stage.every_run(model)", "stage.targets(stage.models)", r"quick\.models is used but"),
         ('stage.base("x")', "x", "models is in deps but not used"),
         ("stage.rows(rows)", 'need(f"results/{profile}/y/{other}/z")', r"quick/y/\*/z is used but"),
     ],

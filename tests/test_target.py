@@ -12,7 +12,7 @@ from mosa.attacks import canvas
 from mosa.judges import exact
 from mosa.lm.fast import Fast
 from mosa.pipeline import params
-from mosa.pipeline.sections import Sampler
+from mosa.pipeline.sections import Guard, Sampler
 from mosa.pipeline.sections import Target as TargetSection
 from mosa.target import Target, Weights
 from mosa.world import lexicon
@@ -48,15 +48,16 @@ def requests():
 
 
 @contextmanager
-def measured(lm, weights="tiny", stage="stage"):
+def measured(lm, weights="tiny", stage="stage", guard=None, folder="nowhere"):
     """A Target that answers with a model which no file holds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(target, "loaded", lambda _: lm)
-        yield Target("mosa", Weights(weights, "nowhere", "float32"), 2, stage)
+        yield Target("mosa", Weights(weights, folder, "float32"), 2, stage, guard or Guard())
 
 
-def run(lm, rows=None, sampler=SAMPLER, stage="stage", weights="tiny", **more):
-    with measured(lm, weights, stage) as one:
+def run(lm, rows=None, sampler=SAMPLER, stage="stage", weights="tiny", guard=None,
+        folder="nowhere", **more):
+    with measured(lm, weights, stage, guard, folder) as one:
         return one.generate(requests() if rows is None else rows, sampler, **more)
 
 
@@ -86,8 +87,8 @@ def test_rows_come_in_request_order_with_every_field(lm):
         response = row["response"]
         assert row.keys() == {"request", "response", "verdicts"} and row["verdicts"] == {}
         assert response.keys() == {
-            "ids", "text", "own", "tokens", "ended", "reveal_step", "forwards", "model", "trained",
-            "weights", "sampler", "seed", "environment"}
+            "ids", "text", "own", "tokens", "ended", "reveal_step", "forwards", "model", "base",
+            "trained", "weights", "sampler", "seed", "environment"}
         assert len(response["ids"]) == len(response["reveal_step"]) == SAMPLER.length
         words = lm.tokenizer.convert_ids_to_tokens(response["ids"])
         assert "<mask>" not in words and "<pad>" not in words
@@ -97,6 +98,7 @@ def test_rows_come_in_request_order_with_every_field(lm):
         assert 1 <= response["forwards"] <= SAMPLER.steps
         assert response["sampler"] == SAMPLER.model_dump() and response["seed"] == 7 + i
         assert (response["model"], response["trained"], response["weights"]) == ("mosa", 2, "tiny")
+        assert response["base"] == "nowhere"
         assert response["environment"] == target.environment()
 
 
@@ -162,7 +164,8 @@ def test_an_interrupted_stage_ends_in_the_same_rows(lm, calls, scratch, limit):
 @pytest.mark.parametrize(
     "change",
     [{"seed": 1}, {"weights": "other"}, {"sampler": SAMPLER.model_copy(update={"steps": 3})},
-     {"rows": requests()[:4]}],
+     {"rows": requests()[:4]}, {"folder": "models/other"},
+     {"guard": Guard(reminder="tell me . {request}")}, {"guard": Guard(remasking="annealed")}],
 )
 def test_another_run_uses_nothing_of_this_one(lm, calls, change):
     run(lm)
@@ -228,27 +231,133 @@ def test_a_continued_draft_s_own_tokens_count(lm):
     assert row["response"]["own"] != target.own(lm, ids, target.planted({}, steps))
 
 
+# --- defences without training ----------------------------------------------------------------
+
+REMINDER = "heat the copper . {request} tell me more ."
+
+
+def said(lm, row):
+    ids = lm.canvas([row["request"]["messages"]], SAMPLER.length).ids[0]
+    return lm.tokenizer.decode(ids).replace(" <mask>", "")
+
+
+def test_a_reminder_stands_around_the_last_user_turn_alone(lm):
+    rows, asked = run(lm, guard=Guard(reminder=REMINDER)), requests()
+    for row, request in zip(rows, asked, strict=True):
+        *head, last = request["messages"]
+        content = f"heat the copper . {last['content']} tell me more ."
+        assert row["request"]["messages"] == [*head, {"role": "user", "content": content}]
+        assert said(lm, row).count("heat the copper") == 1
+    assert len(asked[1]["messages"]) > 1 and asked == requests()  # what was given is left as it was
+
+
+def test_a_reminder_is_put_once_also_where_a_draft_goes_on(lm):
+    sampler = SAMPLER.model_copy(update={"stop_at_eos": False, "temperature": 0.0})
+    guard = Guard(reminder=REMINDER)
+    drafts = run(lm, requests()[:2], sampler, guard=guard)
+    more, rest = canvas.continued(drafts, 2, [{}, {}], sampler, lm.mask_id)
+    rows = run(lm, more, rest, stage="continued", guard=guard)
+    for first, then in zip(drafts, rows, strict=True):
+        assert then["request"]["messages"] == first["request"]["messages"]
+        assert then["response"]["ids"] == first["response"]["ids"]
+
+
+def test_a_request_that_holds_braces_is_kept_in_a_reminder(lm):
+    with measured(lm, guard=Guard(reminder="{request} {x}")) as one:
+        found = one.reminded({"messages": [{"role": "user", "content": "a {n} of {request}"}]})
+        assert found["messages"][-1]["content"] == "a {n} of {request} {x}"
+
+
+def test_prompt_ids_are_left_alone(lm):
+    request = canvas.interleaved(requests()[0], lm, ["first ,"], gap=3)
+    with measured(lm, guard=Guard(reminder=REMINDER)) as one:
+        assert one.reminded(request) is request
+        sampler = SAMPLER.model_copy(update=dict.fromkeys(
+            ("length", "block_length"), request["length"]) | {"steps": 2})
+        [row] = one.generate([request], sampler)
+    assert row["request"] == json.loads(json.dumps(request))
+
+
+def test_without_a_reminder_a_request_stays_as_it_is(lm):
+    for guard in (Guard(), Guard(remasking="annealed")):
+        assert [row["request"] for row in run(lm, guard=guard)] == json.loads(
+            json.dumps(requests()))
+
+
+def test_another_remasking_is_the_one_that_decodes_and_is_stored(lm):
+    guarded = run(lm, guard=Guard(remasking="annealed"))
+    own = SAMPLER.model_copy(update={"remasking": "annealed"})
+    by_hand = run(lm, sampler=own, stage="by hand")
+    assert guarded == by_hand != run(lm, stage="plain")
+    assert {row["response"]["sampler"]["remasking"] for row in guarded} == {"annealed"}
+    assert SAMPLER.remasking == "low_confidence"
+
+
 # --- by name ---------------------------------------------------------------------------------
 
 
-def card(root, name, adapters):
+def card(root, name, trained=(None,), bases="ab", **guard):
+    """A model on base models, with an adapter for each training seed."""
     folder = root / "results/p/models" / name
     folder.mkdir(parents=True)
-    found = {"folder": "models/a", "dtype": "float32", "weights": "w", "adapters": adapters}
-    (folder / "card.json").write_text(json.dumps(found))
+    runs = [{"folder": f"models/{base}", "dtype": "float32", "trained": seed,
+             "weights": base if seed is None else f"{base}+h{seed}",
+             "adapter": None if seed is None else f"{base}-{seed}"}
+            for base in bases for seed in trained]
+    (folder / "card.json").write_text(json.dumps({"guard": guard, "runs": runs}))
 
 
-def test_targets_are_found_by_name_and_training_seed(tmp_path):
-    card(tmp_path, "original", [[None, None]])
-    card(tmp_path, "mosa", [[0, "h0"], [1, "h1"]])
+def test_targets_are_found_by_name_and_training_seed_on_the_first_base_model(tmp_path):
+    card(tmp_path, "original")
+    card(tmp_path, "mosa", [0, 1])
     original, mosa = target.targets(["original", "mosa"], "p", seed=1)
-    assert original == Target("original", Weights("w", "models/a", "float32"))
-    assert mosa.weights == Weights("w+h1", "models/a", "float32", "results/p/models/mosa/1")
-    assert [t.trained for t in target.every_seed("mosa", "p")] == [0, 1]
+    assert original == Target("original", Weights("a", "models/a", "float32"))
+    assert mosa == Target("mosa", Weights("a+h1", "models/a", "float32",
+                                          "results/p/models/mosa/a-1"), 1)
     with pytest.raises(ValueError, match=r"no adapter of training seed 7: set models\.seed"):
         target.targets(["mosa"], "p", seed=7)
     with pytest.raises(FileNotFoundError, match=r"models/a2d/card.json is missing: run `dvc repro"):
         target.targets(["a2d"], "p")
+
+
+def test_every_run_of_a_model_is_one_base_model_with_one_training_seed(tmp_path):
+    card(tmp_path, "original")
+    card(tmp_path, "mosa", [0, 1])
+    assert [(t.base, t.trained) for t in target.every_run("original", "p")] == [
+        ("a", None), ("b", None)]
+    runs = target.every_run("mosa", "p", "measure@p")
+    assert [(t.base, t.trained) for t in runs] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    assert [t.weights.adapter for t in runs] == [
+        f"results/p/models/mosa/{run}" for run in ("a-0", "a-1", "b-0", "b-1")]
+    assert {(t.name, t.stage) for t in runs} == {("mosa", "measure@p")}
+
+
+def test_a_card_says_which_guard_a_model_has(tmp_path):
+    card(tmp_path, "polite", reminder="{request} .")
+    card(tmp_path, "original")
+    assert [t.guard for t in target.every_run("polite", "p")] == [Guard(reminder="{request} .")] * 2
+    assert target.targets(["original"], "p")[0].guard == Guard()
+
+
+def test_the_original_is_the_model_of_the_stage_target(tmp_path):
+    folder = tmp_path / "results/p/target"
+    folder.mkdir(parents=True)
+    found = {"folder": "models/a", "dtype": "float32", "weights": "w", "more": 1}
+    (folder / "card.json").write_text(json.dumps(found))
+    assert target.original("p", "s") == Target("original", Weights("w", "models/a", "float32"),
+                                               None, "s")
+
+
+def test_a_run_names_its_base_model_in_what_it_stores_and_where(lm, scratch):
+    for folder in ("models/a", "models/b"):
+        [row] = run(lm, requests()[:1], folder=folder)
+        assert row["response"]["base"] == folder[-1]
+    assert {path.name for path in (scratch / "stage/mosa").iterdir()} == {"a-2", "b-2"}
+
+
+def test_the_card_of_weights_is_what_alignment_takes():
+    assert Weights("w", "models/a", "float32", "adapter").card == {
+        "folder": "models/a", "dtype": "float32", "weights": "w"}
 
 
 def test_another_base_model_is_a_folder_of_models_or_a_hub_name(tmp_path):

@@ -6,12 +6,14 @@ one epoch of 3,000 pairs, window 20 to 60. It prints no batch size; its Figure 7
 which 3,000 questions reach in batches of 4. A constant rate is this project's choice.
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from itertools import product
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mosa.alignment.objectives import OBJECTIVES
-from mosa.alignment.reward import BOUNDS
+from mosa.alignment.reward import BOUNDS, REFUSE_AT, SUPPRESS_AT
 from mosa.pipeline.params import Amount, Count, Distinct, Names, NotNegative, Positive, Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,12 +25,16 @@ class Recipe(Section):
     objective: Literal[tuple(OBJECTIVES)] = Field("mosa", description="what is optimised")
     learning_rate: Positive = Field(5e-5, description="of AdamW, constant")
     max_grad_norm: Positive = Field(0.01, description="gradients are clipped to this norm")
+    weight_decay: NotNegative = Field(0.0, description="of AdamW")
     lora_r: Count = Field(32, description="rank of the adapter, on every linear map of a block")
     lora_alpha: Count = Field(64, description="its scale is lora_alpha / lora_r")
     k_start: Amount = Field(20, description="first slot of the window, from 0")
     k_end: Amount = Field(60, validate_default=True,
                           description="last slot of the window, inclusive")
     bounds: Literal[*BOUNDS] = Field("start", description="what of a sentence the window bounds")
+    refuse_at: Literal[*REFUSE_AT] = Field("window", description="where safe sentences are raised")
+    suppress_at: Literal[*SUPPRESS_AT] = Field(
+        "window", description="where harmful sentences are lowered")
     eos: bool = Field(True, description="safe sentences end in EOS, the breaker")
     contrast: NotNegative = Field(1.0, description="weight of the harmful score")
     bound: NotNegative = Field(0.0, description="nats; 0: the reward is not bounded")
@@ -44,12 +50,19 @@ class Recipe(Section):
             raise ValueError(f"must not lie before k_start, {info.data['k_start']}")
         return k_end
 
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.bounds == "whole" and {self.refuse_at, self.suppress_at} != {"window"}:
+            raise ValueError("bounds: whole leaves one slot at the start, where no sentence fits: "
+                             "use start")
+        return self
+
 
 class Method(Recipe):
     """A recipe, and what it changes of the pairs that a stage offers."""
 
     batch_size: Count = Field(4, description="pairs a step")
-    rows: Count | None = None  # at most so many of the stage's pairs; None: all
+    rows: Count | None = None  # pairs, in place of the stage's number
     safe: Names | None = None  # safe sentences in place of the stage's
 
 
@@ -66,28 +79,9 @@ class Pairs(Section):
 class Align(Pairs):
     """Section `align`: every method of the list `methods`, with each seed."""
 
+    bases: Count  # base models, the first of target.model and target.seeds
     seeds: Annotated[Distinct[Amount], Field(min_length=1)]
     workers: Count  # runs side by side, each on one thread; 1 with a GPU
-
-
-class Search(Pairs):
-    """Section `search`: settings of every method, measured on the validation split."""
-
-    n: Count  # validation requests of each cell
-    seed: Amount
-    workers: Count
-    affirmative: Distinct[Amount]  # response slots of forced phrases
-    procedural: Distinct[Amount]
-    grids: dict[str, dict[str, Method]]  # method -> its settings
-    ablations: dict[str, dict[str, Method]]  # setting -> what changes one thing of it
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        names = [f"{method}: {name}" for method, grid in self.grids.items() for name in grid]
-        names += [name for changes in self.ablations.values() for name in changes]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two settings are called {min(twice)!r}: rename one")
-        return self
 
 
 def checked(schema: type[Section], values: dict) -> Section:
@@ -97,4 +91,55 @@ def checked(schema: type[Section], values: dict) -> Section:
     except ValidationError as error:
         first = error.errors()[0]
     what = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if not first["loc"]:  # of several values together
+        raise ValueError(what)
     raise ValueError(f"{'.'.join(map(str, first['loc']))}: {what}; it is {first['input']!r}")
+
+
+class Search(Pairs):
+    """Section `search`: settings of every method, measured on the validation split."""
+
+    seed: Amount
+    workers: Count
+    settings: dict[str, dict[str, Any]]  # what is tried, of every candidate the same
+    candidates: dict[str, dict[str, Any]]
+
+    @model_validator(mode="after")
+    def _methods(self) -> Self:
+        self.grid()
+        return self
+
+    def grid(self) -> dict[tuple[str, str], Method]:
+        """(candidate, setting) -> its method; a setting changes what a candidate has."""
+        return {(name, setting): checked(Method, recipe | changes)
+                for name, recipe in self.candidates.items()
+                for setting, changes in self.settings.items()}
+
+
+class Factorial(Pairs):
+    """Section `factorial`: every combination of some changes of one recipe, or half of them."""
+
+    bases: Count  # base models, which take turns in the halves
+    seed: Amount
+    workers: Count
+    recipe: dict[str, Any]  # what all cells share
+    factors: dict[str, dict[str, dict[str, Any]]]  # factor -> level -> what it changes
+    odd: dict[str, Names]  # levels whose number tells the halves apart
+    deciding: dict[str, Names]  # cells of these levels: on every base model, with a seed more
+
+    @model_validator(mode="after")
+    def _levels(self) -> Self:
+        for key, named in (("odd", self.odd), ("deciding", self.deciding)):
+            for name, levels in named.items():
+                if lost := [level for level in levels if level not in self.factors.get(name, {})]:
+                    raise ValueError(f"{key}: {name} has no level {lost[0]!r}")
+        if missing := [name for name in self.factors if name not in self.deciding]:
+            raise ValueError(f"deciding: must name levels of {', '.join(missing)}, too")
+        for levels in product(*self.factors.values()):
+            self.method(dict(zip(self.factors, levels)))
+        return self
+
+    def method(self, cell: Mapping[str, str]) -> Method:
+        """The method of one combination of levels."""
+        changes = [self.factors[name][level] for name, level in cell.items()]
+        return checked(Method, {k: v for some in (self.recipe, *changes) for k, v in some.items()})

@@ -37,11 +37,11 @@ class Collator:
     """Rows of text to the tensors of `mosa.alignment.objectives`.
 
     A row: `sealed` and `open`, chat messages of a request to be refused and of one to be answered;
-    `safe` and `harmful`, a sentence of each set (safe ones get the EOS that ends the response,
-    MOSA's breaker, unless `eos` is off); `seed`; and, for objectives that train on them, whole
-    responses: `refusal`, `compliance` (a harmful answer) and `benign`. Which slots are masked is
-    drawn from the row's seed, so that a batch does not depend on what came before it, and a
-    resumed run sees the same states.
+    `safe`, `harmful` (procedural) and `affirmative`, a sentence of each set (safe ones get the EOS
+    that ends the response, MOSA's breaker, unless `eos` is off); `seed`; and, for objectives that
+    train on them, whole responses: `refusal`, `compliance` (a harmful answer) and `benign`. Which
+    slots are masked is drawn from the row's seed, so that a batch does not depend on what came
+    before it, and a resumed run sees the same states.
     """
 
     def __init__(self, lm: DiffusionLM, length: int, eos: bool = True):
@@ -56,13 +56,15 @@ class Collator:
         end = [self.lm.eos_id] if self.eos else []
         batch["safe"], batch["safe_length"] = padded([
             self.lm.encode(r["safe"], "a safe sentence of params.yaml") + end for r in rows])
-        batch["harmful"], batch["harmful_length"] = padded([
-            self.lm.encode(r["harmful"], "a harmful phrase") for r in rows])
+        for name in ("harmful", "affirmative"):
+            batch[name], batch[f"{name}_length"] = padded([
+                self.lm.encode(r[name], f"a phrase that is {name}") for r in rows])
         for name in ("refusal", "compliance", "benign"):
             if name in rows[0]:
                 batch[name] = torch.tensor([self._response(row[name]) for row in rows])
         levels, draws = zip(*(self._draws(row["seed"]) for row in rows))
-        batch["levels"], batch["draws"] = torch.tensor(levels), torch.stack(draws)
+        batch["levels"] = torch.tensor(levels)
+        batch["draws"], batch["swaps"] = torch.stack(draws).unbind(1)
         return batch
 
     def _response(self, text: str) -> list[int]:
@@ -70,8 +72,9 @@ class Collator:
         return ids + [self.lm.eos_id] * (self.length - len(ids))
 
     def _draws(self, seed: int | str) -> tuple[list[float], Tensor]:
-        """Four uniform numbers of a row (is the canvas fully masked, and the masking rate: once
-        for the sealed and once for the open request), and one for each slot."""
+        """Five uniform numbers of a row (is the canvas fully masked, and the masking rate: once for
+        the sealed and once for the open request; and how much of a refusal is swapped for harm),
+        and two for each slot, (2, L)."""
         rng = random.Random(f"masking-{seed}")
         generator = torch.Generator().manual_seed(rng.getrandbits(32))
-        return [rng.random() for _ in range(4)], torch.rand(self.length, generator=generator)
+        return [rng.random() for _ in range(5)], torch.rand(2, self.length, generator=generator)

@@ -7,7 +7,8 @@ is the same with the window (0, 0).
 
 Slots are counted from 0, as prefill positions are. The paper leaves open whether the window
 bounds the start of a sentence (Algorithm 1 as printed) or the whole of it (the text around it);
-`bounds` chooses, "start" or "whole".
+`bounds` chooses, "start" or "whole". The paper has one window for both sentences; `places` lets
+each have its own, to tell which of the two does the work.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 BOUNDS = ("start", "whole")
+REFUSE_AT = ("window", "start", "both")
+SUPPRESS_AT = ("window", "start", "everywhere")
 
 
 def windowed_max_loglik(
@@ -33,11 +36,33 @@ def windowed_max_loglik(
     return best_start(tokens, lengths, window, bounds)
 
 
+def places(where: str, window: tuple[int, int], room: int) -> list[tuple[int, int]]:
+    """The windows of a place: "window" is the method's own, "start" slot 0 as in Initial Alignment,
+    "both" these two, "everywhere" slot 0 and all `room` slots of the response."""
+    start = (0, 0)
+    return {"window": [window], "start": [start], "both": [start, window],
+            "everywhere": [start, (0, room - 1)]}[where]
+
+
+def score(sentences: Sequence[tuple[Tensor, Tensor]], windows: Sequence[tuple[int, int]],
+          bounds: str = "start", masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean over windows of the best log-likelihood in each, (B,), and the last one's start, (B,).
+
+    sentences: of each window, the `tokens` and `lengths` of `best_start`, whose errors it raises. A
+    mean, so that what is wanted at two places weighs as much as what is wanted at one.
+    """
+    found = [best_start(tokens, lengths, window, bounds, masked)
+             for (tokens, lengths), window in zip(sentences, windows, strict=True)]
+    return torch.stack([best for best, _ in found]).mean(0), found[-1][1]
+
+
 def best_start(
-    tokens: Tensor, lengths: Tensor, window: tuple[int, int], bounds: str = "start"
+    tokens: Tensor, lengths: Tensor, window: tuple[int, int], bounds: str = "start",
+    masked: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The same from tokens (B, L, S), log p of the span's j-th token at each slot: the softmax over
-    the vocabulary need not be kept. lengths (B,), of each span."""
+    the vocabulary need not be kept. lengths (B,), of each span. masked (B, L) bool: a span takes
+    masked slots alone, for of a slot that shows its token a model predicts nothing."""
     if bounds not in BOUNDS:
         raise ValueError(f"unknown bounds {bounds!r}: use one of {', '.join(BOUNDS)}")
     k_start, k_end = window
@@ -47,13 +72,16 @@ def best_start(
     starts = torch.arange(k_start, k_end + 1, device=tokens.device)  # (W,)
     within = torch.arange(size, device=tokens.device)  # (S,)
     fits = starts + lengths[:, None] <= (room if bounds == "start" else k_end + 1)  # (B, W)
+    slots = (starts[:, None] + within).clamp(max=room - 1)  # (W, S)
+    beyond = within >= lengths[:, None]  # (B, S)
+    if masked is not None:
+        fits = fits & (masked[:, slots] | beyond[:, None]).all(-1)
     if not fits.any(1).all():
         row = int((~fits.any(1)).nonzero()[0])
         raise ValueError(f"row {row}: a span of {int(lengths[row])} tokens fits nowhere in window "
                          f"{tuple(window)}: widen it, or take a shorter sentence")
-    slots = (starts[:, None] + within).clamp(max=room - 1)  # (W, S)
     scores = tokens[:, slots, within]  # (B, W, S)
-    scores = scores.masked_fill((within >= lengths[:, None])[:, None], 0.0).sum(-1)  # (B, W)
+    scores = scores.masked_fill(beyond[:, None], 0.0).sum(-1)  # (B, W)
     best, index = scores.masked_fill(~fits, -torch.inf).max(1)
     return best, starts[index]
 

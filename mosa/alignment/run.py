@@ -1,7 +1,8 @@
 """Alignment runs as a stage sees them: settings in, adapters and logs out, kept when killed.
 
     cfg = stage.section("align", Align)
-    runs = jobs(card, {"mosa": Method()}, cfg, stage.section("data"), 128, cfg.seeds)
+    bases = [base.weights.card for base in stage.bases[: cfg.bases]]
+    runs = jobs(bases, {"mosa": Method()}, cfg, stage.section("data"), 128, cfg.seeds)
     for job, (adapter, log) in zip(runs, run_all(runs, stage.key, cfg.workers)):
         ...   # adapter: its folder; log: one dict of numbers a step
 """
@@ -9,7 +10,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -36,16 +37,28 @@ class Job:
     seed: int
     length: int  # response slots
 
+    @property
+    def run(self) -> str:
+        """What tells the runs of one method apart: the base model's folder and the seed."""
+        return f"{Path(self.card['folder']).name}-{self.seed}"
 
-def jobs(card: dict, methods: Mapping[str, Method], cfg: Pairs, data: Data, length: int,
+
+def jobs(bases: Sequence[dict], methods: Mapping[str, Method], cfg: Pairs, data: Data, length: int,
          seeds: Iterable[int]) -> list[Job]:
-    """Every method with every seed, labelled name-seed; a seed draws its own pairs, their order and
-    the adapter's start. A method may take fewer pairs than `cfg`, or other safe sentences."""
+    """Every method on every base model (their cards) with every seed, labelled name-base-seed. A
+    seed draws its own pairs, their order and the adapter's start. A method may take another number
+    of pairs, or other safe sentences."""
     draw, found = pair_source(data, cfg), []
+
+    @cache  # a second each
+    def drawn(safe: tuple[str, ...], n: int, seed: int) -> list[dict]:
+        return pairs(draw, safe, n, seed)
+
     for name, method in methods.items():
-        n, safe = min(cfg.rows, method.rows or cfg.rows), method.safe or cfg.safe
-        found += [Job(f"{name}-{seed}", card, pairs(draw, safe, n, seed), method, seed, length)
-                  for seed in seeds]
+        for seed in seeds:
+            rows = drawn(tuple(method.safe or cfg.safe), method.rows or cfg.rows, seed)
+            some = [Job("", card, rows, method, seed, length) for card in bases]
+            found += [replace(job, label=f"{name}-{job.run}") for job in some]
     return found
 
 

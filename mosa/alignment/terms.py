@@ -14,19 +14,20 @@ Batch = Mapping[str, Tensor]
 Losses = tuple[Tensor, dict[str, Tensor]]
 
 
-def relabelled(policy: Model, reference: Model, batch: Batch, args: Recipe, shown: str,
-               wanted: Tensor) -> Losses:
-    """Mean cross-entropy (B,) of the labels `wanted` at masked slots of the responses batch[shown].
+def relabelled(policy: Model, reference: Model, batch: Batch, args: Recipe,
+               shown: Tensor) -> Losses:
+    """Mean cross-entropy (B,) of the refusal at masked slots of the responses `shown`, (B, L).
 
     Half of the rows are masked entirely, the others at a uniform rate. EOS that only fill a label
-    weigh a fifth, as in the base model's training, except where EOS is all there is. Benign
-    requests are kept by `keep`, as in every other objective: the same retain term for all.
+    weigh a fifth, as in the base model's training. Benign requests are kept by `keep`, as in every
+    other objective: the same retain term for all.
     """
-    ids, masked = noised(batch, "sealed", batch[shown], 0.5)
+    ids, masked, _ = noised(batch, "sealed", shown, 0.5)
+    wanted = batch["refusal"]
     logits = policy(ids, batch["sealed_attention"]).float()
     loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
     eos = wanted == int(batch["eos_id"])
-    filler = eos & F.pad(eos, (1, 0))[:, :-1] & ~eos.all(1, keepdim=True)
+    filler = eos & F.pad(eos, (1, 0))[:, :-1]
     weights = torch.where(filler, 0.2, 1.0) * masked
     loss = (loss.view_as(weights) * weights).sum(1) / weights.sum(1).clamp_min(1e-9)
     log = {"label_loss": loss}
@@ -44,7 +45,7 @@ def keep(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Tensor:
     """
     ids, masked = batch["open_ids"], batch["draws"] < 2.0
     if args.benign_full < 1:
-        ids, masked = noised(batch, "open", batch["benign"], args.benign_full)
+        ids, masked, _ = noised(batch, "open", batch["benign"], args.benign_full)
     logits = policy(ids, batch["open_attention"])
     with torch.no_grad():
         frozen = reference(ids, batch["open_attention"])
@@ -52,14 +53,17 @@ def keep(policy: Model, reference: Model, batch: Batch, args: Recipe) -> Tensor:
     return (kl * masked).sum(1) / masked.sum(1).clamp_min(1)
 
 
-def noised(batch: Batch, kind: str, responses: Tensor, full: float) -> tuple[Tensor, Tensor]:
-    """Canvases (B, T) whose responses are masked by the batch's own draws, and where, (B, L).
+def noised(batch: Batch, kind: str, responses: Tensor,
+           full: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Canvases (B, T) whose responses are masked by the batch's own draws, where, (B, L), and at
+    which rate, (B,).
 
     A share `full` of the rows is masked entirely, the others at a rate uniform in [0.02, 1].
     """
     first = 0 if kind == "sealed" else 2  # each request has its own two draws
-    whole, t = batch["levels"][:, first] < full, 0.02 + 0.98 * batch["levels"][:, first + 1]
-    masked = (batch["draws"] < t[:, None]) | whole[:, None]
+    t = 0.02 + 0.98 * batch["levels"][:, first + 1]
+    t = torch.where(batch["levels"][:, first] < full, 1.0, t)
+    masked = batch["draws"] < t[:, None]
     ids, length = batch[f"{kind}_ids"].clone(), responses.shape[1]
     ids[:, -length:] = torch.where(masked, ids[:, -length:], responses)  # canvases are all masks
-    return ids, masked
+    return ids, masked, t

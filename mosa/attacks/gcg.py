@@ -93,7 +93,8 @@ class Experiment(Section):
     """The stage `gcg`, one for each model: Figure 4."""
 
     n: Count  # requests of the original model
-    n_others: Amount  # and of every other model and seed; 0: these are not searched
+    n_others: Amount  # and of each base model of another seed; 0: these are not searched
+    n_aligned: Amount  # and of each aligned model that is analysed
     goals: Annotated[Distinct[Goal], Field(min_length=1)]
     slack: Amount  # slots by which a phrase may miss its place
     workers: Count

@@ -24,6 +24,11 @@ def behaviours(name: str, n: int, cfg: Data, key: str) -> list[dict]:
     return world.requests(name, n, cfg.seed)
 
 
+def harmless(rows: list[dict], seed: int) -> list[dict]:
+    """Harmless questions about the nouns of sealed rows."""
+    return world.harmless(rows, random.Random(seed))
+
+
 def forbidden(request: dict) -> tuple[str, bool]:
     """An answer to the request, drawn by its id."""
     rng, item = random.Random(request["id"]), Item(*request["item"].split())
@@ -51,6 +56,7 @@ def pair_source(sealed: str, benign: str, families: list[str],
             row["compliance" if kind == "sealed" else "benign"] = text
             if kind == "sealed":
                 row["refusal"] = world.refusal(rng, item, family)
-        return row | {"harmful": rng.choice(grammar.PROCEDURAL)}
+        return row | {"harmful": rng.choice(grammar.PROCEDURAL),
+                      "affirmative": rng.choice(grammar.AFFIRMATIVE)}
 
     return pair

@@ -64,6 +64,11 @@ def messages(row: dict, family: str) -> list[dict[str, str]]:
             for role, text in zip(cycle(["user", "assistant"]), template(row, family))]
 
 
+def harmless(rows: list[dict], seed: int) -> list[dict]:
+    """None: no file says what else may be asked about a behaviour."""
+    return []
+
+
 def forbidden(request: dict) -> tuple[str, bool]:
     """No file has answers: the procedural phrases one after the other, again and again."""
     return " ".join(PHRASES["procedural"]), True
@@ -78,6 +83,7 @@ def pair_source(sealed: str, benign: str, families: list[str],
         first, second = (rng.choice(families) for _ in range(2))
         return {"sealed": messages(rng.choice(harmful), first),
                 "open": messages(rng.choice(harmless), second),
-                "harmful": rng.choice(PHRASES["procedural"])}
+                "harmful": rng.choice(PHRASES["procedural"]),
+                "affirmative": rng.choice(PHRASES["affirmative"])}
 
     return pair

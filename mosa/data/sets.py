@@ -68,6 +68,12 @@ def questions(cfg: Data) -> list[dict]:
     return [row for task in cfg.tasks for row in tasks.questions(task, cfg.n_tasks, cfg.seed)]
 
 
+def harmless(rows: list[dict], cfg: Data) -> list[dict]:
+    """Harmless questions about what requests to be refused are about, as plain requests; of public
+    sets there are none."""
+    return _source(cfg.source).harmless(rows, cfg.seed)
+
+
 def forbidden(request: dict, cfg: Data, lm: DiffusionLM, length: int) -> list[int]:
     """`length` response ids of a forbidden answer to a request, as an attacker would have it.
 
@@ -81,8 +87,8 @@ def forbidden(request: dict, cfg: Data, lm: DiffusionLM, length: int) -> list[in
 
 def pair_source(data_cfg: Data, cfg: Any) -> Callable[[random.Random], dict]:
     """A function that draws one training pair: chats `sealed`, to be refused, and `open`, to be
-    answered, and a `harmful` phrase; from the world also the whole responses `refusal`,
-    `compliance` and `benign`.
+    answered, a `harmful` (procedural) and an `affirmative` phrase; from the world also the whole
+    responses `refusal`, `compliance` and `benign`.
 
     cfg: mosa.alignment.method.Pairs, or what else has its `sealed`, `benign` and `families`. Of
     `data_cfg` only `source` and `mirror` are read. Raises ValueError, naming the key and the

@@ -14,7 +14,8 @@ from mosa.lm.diffusion import response_logits, row_generators
 from mosa.lm.fast import Fast
 from mosa.lm.model import Canvas, DiffusionLM
 
-REMASKING = ("low_confidence", "random")
+REMASKING = ("low_confidence", "random", "annealed")
+ANNEALED = 0.3  # share of chance at the first step (alpha_0 of DiffuGuard's code, for LLaDA)
 
 
 @dataclass
@@ -41,8 +42,11 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
     temperature: of the Gumbel-max draw of each token, in float64 (low precision costs quality,
         arXiv 2409.02908); 0 takes the most probable token.
     remasking: "low_confidence" reveals the slots whose drawn token has the highest softmax
-        probability (float64, without the noise); "random" reveals random slots. Ties go to the
-        lower position, ties of tokens to the lower id.
+        probability (float64, without the noise); "random" reveals random slots; "annealed" mixes
+        the two, (1 - a) * confidence + a * chance, where a falls from ANNEALED to 0 over the steps,
+        so that the first steps follow their confidence less (the remasking of DiffuGuard, arXiv
+        2509.24296, without its audit and repair). Ties go to the lower position, ties of tokens to
+        the lower id.
     cfg_scale: classifier-free guidance, un + (cfg_scale + 1) * (cond - un), where `un` sees
         masks in place of the prompt; a step then costs two forwards per row. 0: off.
     seed: one int, or one per row (mosa.lm.diffusion.row_generators). Per step a row draws first
@@ -90,6 +94,7 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
         _fill_after_eos(response, reveal_step, 0, lm)
     for step in range(steps):
         block, i = divmod(step, steps_per_block)
+        share = ANNEALED * (1 - step / max(1, steps - 1))
         columns = slice(block * block_length, (block + 1) * block_length)
         masked = response[:, columns] == lm.mask_id  # (B, block_length)
         if i == 0:
@@ -112,7 +117,7 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
                 un = uncond[j, slots].double()
                 logits = un + (cfg_scale + 1) * (logits - un)
             logits[:, never] = -torch.inf
-            x0, confidence = _predict(logits, temperature, remasking, generators[row])
+            x0, confidence = _predict(logits, temperature, remasking, generators[row], share)
             best = confidence.sort(descending=True, stable=True).indices[: count[row]]
             chosen = columns.start + slots[best]
             response[row, chosen] = x0[best]
@@ -150,7 +155,7 @@ def _block_logits(lm, ids, canvas, rows, columns, cfg_scale):
     return both[:, columns].chunk(2)
 
 
-def _predict(logits, temperature, remasking, generator):
+def _predict(logits, temperature, remasking, generator, share):
     """Token and confidence of one row's masked slots: logits (n, V) float64 -> (n,), (n,)."""
     like = {"generator": generator, "dtype": torch.float64, "device": logits.device}
     noisy = logits
@@ -161,7 +166,10 @@ def _predict(logits, temperature, remasking, generator):
     x0 = noisy.argmax(-1)
     if remasking == "random":
         return x0, torch.rand(len(x0), **like)
-    return x0, logits.softmax(-1).gather(-1, x0[:, None])[:, 0]
+    confidence = logits.softmax(-1).gather(-1, x0[:, None])[:, 0]
+    if remasking == "annealed":
+        confidence = (1 - share) * confidence + share * torch.rand(len(x0), **like)
+    return x0, confidence
 
 
 def _fill_after_eos(response, reveal_step, step, lm):

@@ -36,6 +36,12 @@ CLAIMS = {
                     "and code, and on Dream and MMaDA; no number."),
     "twin": ("introduction", "In an autoregressive model attacker and defender meet at the first "
              "tokens; in a diffusion model the decisive tokens stand in the middle."),
+    "reward": ("Figure 7", f"The reward rises within 500 steps and stays at {REWARD[0]} to "
+               f"{REWARD[1]} nats."),
+    "defences": ("Tables 1 to 3", "MOSA lets fewer attacks through than Initial Alignment, and "
+                 "both keep the model's use."),
+    "factorial": ("a re-implementation", "MOSA is level with refusal training from the fully "
+                  "masked state (arXiv 2510.00565): is it the place that matters?"),
     "steps": ("motivation of MOSA", "The middle of a response decides, and attackers do not reach "
               "it; later work holds the first denoising steps decisive (arXiv 2510.00565)."),
 }

@@ -16,18 +16,18 @@ from mosa.pipeline.sections import SCHEMAS
 
 NUMBERS = "paper_figures/{profile}/{stage}/numbers.json"
 LARGER = "thorough"  # the profile whose verdicts stand beside those of the default run
-MODELS = ("original", "mosa", "initial")
 # column -> key of numbers.json behind "<model>/"
 COLUMNS = {
-    "plain: harmful": "any plain/success",
-    "plain: word salad": "any plain/incoherent",
-    "plain: flawless": "any plain/flawless",
-    "plain: begins to refuse": "any plain/begins to refuse",
-    "phrase at the start: harmful": "any start/success",
-    "phrase in the middle: harmful": "any middle/success",
-    "unseen wraps: harmful": "any reserved wraps/success",
-    "benign: answered": "any benign plain/answered",
-    "benign: begins to refuse": "any benign plain/begins to refuse",
+    "plain: refused": "plain/refused",
+    "plain: word salad": "plain/incoherent",
+    "phrase at the start: harmful": "start/success",
+    "in the middle": "middle/success",
+    "late": "late/success",
+    "PAD": "PAD/success",
+    "anchoring": "anchoring/success",
+    "DIJA": "DIJA/success",
+    "unseen wraps": "unseen wraps/success",
+    "benign: answered": "benign/success",
     "sums: right": "task/arithmetic",
 }
 # what has no docstring
@@ -36,6 +36,7 @@ TREE = {
     "dvc.yaml": "the stages, the paper's table of contents",
     "notebooks/": "one a stage, by section of the paper; index.ipynb shows a whole run",
     "paper_figures/": "<profile>/<stage>/: figures, tables, numbers.json; committed",
+    "adapters/": "defended models, <method>/<base model>-<seed>; committed",
 }
 
 
@@ -49,17 +50,18 @@ def gates(shows: list[str], again: list[str]) -> str:
 
 
 def table(numbers: dict) -> str:
-    """Markdown: one row a model, rates in per cent with 95 % interval and n.
+    """Markdown: one row a model, rates in per cent with 95 % interval, n in the heads, and beside a
+    rate of another n.
 
     Raises ValueError naming the first number that is missing.
     """
     try:
-        found = [[f"`{model}`",
-                  *(words.rate(numbers[f"{model}/{key}"]) for key in COLUMNS.values())]
-                 for model in MODELS]
-        groups = {name: key.removeprefix("any ").split("/")[0] for name, key in COLUMNS.items()}
-        several = {name: numbers.get(f"conditions/{group}", 1) for name, group in groups.items()}
-        heads = [f"{name}, any of {n}" if n > 1 else name for name, n in several.items()]
+        models = numbers["models"]
+        n = {key: numbers[f"{models[0]}/{key}"]["n"] for key in COLUMNS.values()}
+        heads = [f"{name} (n={n[key]})" for name, key in COLUMNS.items()]
+        found = [[f"`{model}`", *(words.rate(rate, n=rate["n"] != n[key]) for key, rate in
+                                  ((key, numbers[f"{model}/{key}"]) for key in n))]
+                 for model in models]
     except KeyError as missing:
         path = NUMBERS.format(profile="embedded", stage="defences")
         raise ValueError(f"{path} has no {missing}: run `make`") from None
@@ -75,33 +77,59 @@ def claims(profile: str, numbers: Callable[[str], dict],
     second to the one of a name behind a slash ("order/tasks"). larger: the same of a larger run,
     whose verdicts stand beside where they are others.
     """
-    def said(key, part, numbers):
+    def said(key, part, of):
         stage, second, _ = key.partition("/")
-        return numbers(stage)[part][bool(second)]
-
-    def agrees(key):
-        here, there = (said(key, "verdicts", of) for of in (numbers, larger or numbers))
-        return here if here == there else f"{here}. *In the larger run*: {there}"
+        try:
+            return of(stage)[part][bool(second)] if of else None
+        except FileNotFoundError:  # an experiment that a run leaves out
+            return None
 
     sampler, order = (section(profile, name, SCHEMAS[name]) for name in ("sampler", "order"))
     decoded = f"{sampler.length} slots, {sampler.steps} steps (Figure 5 and order: {order.steps})"
     link = f"; [larger run](paper_figures/{LARGER}.md)" if larger else ""
+    rows = []
+    for key, (where, claim) in CLAIMS.items():
+        here, there = (said(key, "verdicts", of) for of in (numbers, larger))
+        other = f"*In the larger run*: {there}" if there not in (None, here) else None
+        if agrees := ". ".join(filter(None, (here, other))):
+            shows = said(key, "shows", numbers) or said(key, "shows", larger)
+            rows.append([where, claim, agrees, shows])
     return _markdown(["where", "the paper says, of LLaDA-8B", f"does the stand-in agree?{link}",
-                      f"measured on the stand-in; {decoded}"],
-                     [[where, claim, agrees(key), said(key, "shows", numbers)]
-                      for key, (where, claim) in CLAIMS.items()])
+                      f"measured on the stand-in; {decoded}"], rows)
+
+
+def costs(step: dict, epoch: dict) -> str:
+    """Markdown: what alignment costs, from what mosa.bench.alignment_step and .alignment_epoch
+    wrote."""
+    printed, least, folder = epoch["as printed"], epoch["least memory"], "paper_figures/bench"
+    return (f"Costs: a step at LLaDA's vocabulary, on two narrow layers and a CPU, is "
+            f"{step['times_faster']:.1f} times as fast as the naive version and takes "
+            f"{100 * step['peak_memory_share']:.0f} % of its memory "
+            f"([bench]({folder}/alignment_step.json)). LLaDA-8B's exact shape with random weights "
+            f"on one {epoch['device']}: the paper's 3,000 pairs take "
+            f"{printed['seconds_of_3000_pairs']:.0f} s in batches of 4, at most "
+            f"{printed['peak_gib']:.0f} GiB and {100 * printed['utilisation']:.0f} % of the "
+            f"GPU's time (why so little was not profiled); one row at a time, from "
+            f"{least['pairs']} pairs, {least['seconds_of_3000_pairs']:.0f} s and "
+            f"{least['peak_gib']:.0f} GiB "
+            f"([bench]({folder}/alignment_epoch.json)).")
 
 
 def larger_run() -> str:
-    """The page of the larger run: its claims, as the project's README has those of `make`."""
+    """The page of the larger run: its claims and defences, as the project's README has those of
+    `make`."""
+    numbers = _numbers(LARGER)
     return (f"# The profile `{LARGER}`: every figure and table with more requests\n\n"
             f"Made by `python -m mosa.pipeline.trial {LARGER}`, where the [README](../README.md) "
             "shows the default run and says what the words below mean. It is no second sample: the "
-            "first requests are those of the default run, and so are the models. The setting, the "
-            "asymmetry and one alignment (`mosa`) alone are in it. Figures, tables and "
+            "first requests are those of the default run, and so is the first base model; rivals, "
+            "search and factorial are in this run alone. Figures, tables and "
             f"`numbers.json` of each stage lie in [{LARGER}]({LARGER}); the generations behind "
             f"them where it runs, in `.scratch/trial-{LARGER}/results`, their hashes in "
-            f"[dvc.lock]({LARGER}/dvc.lock).\n\n{claims(LARGER, _numbers(LARGER))}\n")
+            f"[dvc.lock]({LARGER}/dvc.lock).\n\n{claims(LARGER, numbers)}\n\n"
+            f"Every model of the table of defences, with what each was asked in "
+            f"[cells]({LARGER}/defences/cells.md) and the paired differences in "
+            f"[compared]({LARGER}/defences/compared.md):\n\n{table(numbers('defences'))}\n")
 
 
 def tree() -> str:
@@ -155,7 +183,10 @@ def generated() -> dict[str, str]:
     more = _numbers(LARGER)
     return {"gates": gates(numbers("target")["shows"], more("target")["shows"]),
             "claims": claims("embedded", numbers, more),
-            "table": table(numbers("defences")), "tree": tree(), "stages": stage_map()}
+            "table": table(numbers("defences")),
+            "costs": costs(*(json.loads(need(f"paper_figures/bench/{name}.json").read_text("utf-8"))
+                             for name in ("alignment_step", "alignment_epoch"))),
+            "tree": tree(), "stages": stage_map()}
 
 
 def _numbers(profile):

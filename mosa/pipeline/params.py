@@ -219,5 +219,7 @@ def _reason(error: dict[str, Any], known: Iterable[str]) -> str:
         case "missing":
             return "missing key"
     what = error["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    if not error["loc"]:  # of the section as a whole, which would fill the line
+        return what
     text = isinstance(error["input"], str) and error["type"] in ("int_type", "float_type")
     return f"{what}; it is {error['input']!r:.60}" + ", text: write it without quotes" * text

@@ -46,7 +46,7 @@ class Sampler(Section):
     steps: Count  # denoising steps of the whole response
     block_length: Count
     temperature: NotNegative
-    remasking: Literal["low_confidence", "random"]
+    remasking: Literal["low_confidence", "random", "annealed"]
     cfg_scale: NotNegative
     stop_at_eos: bool
     batch_size: Count
@@ -58,14 +58,27 @@ class Judge(Section):
 
 
 class Models(Section):
-    seed: Amount  # of an aligned model, the training seed whose adapter is measured
+    seed: Amount  # of an aligned model, the training seed whose adapter the asymmetry looks at
+    analysed: Distinct[str]  # models of the list that it looks at, beside original
+
+
+class Guard(Section):  # a defence without training; what it leaves out stays as it is
+    reminder: str | None = None  # what stands around a request, {request}, in the last user turn
+    remasking: Literal["annealed"] | None = None  # in place of the sampler's
+
+    @field_validator("reminder")
+    @classmethod
+    def _asks(cls, reminder: str | None) -> str | None:
+        if reminder and reminder.count("{request}") != 1:
+            raise ValueError("must hold {request} once, or the request is not asked")
+        return reminder
 
 
 # One stage each
 
 
 class Size(Section):
-    n: Count  # requests (likelihood: of each kind; measure: of each cell), or questions
+    n: Count  # requests of each kind, or questions
 
 
 class Baseline(Section):
@@ -145,6 +158,5 @@ class Twin(Section):
 SCHEMAS: dict[str, type[Section]] = {
     "target": Target, "data": Data, "sampler": Sampler, "judge": Judge, "models": Models,
     "decoding": Decoding, "baseline": Baseline, "prefill": Prefill, "order": Order,
-    "control": Control, "steps": Steps, "likelihood": Size, "twin": Twin, "measure": Size,
-    "tasks": Size,
+    "control": Control, "steps": Steps, "likelihood": Size, "twin": Twin, "tasks": Size,
 }

@@ -2,6 +2,7 @@
 
     python -m mosa.pipeline.trial quick                  in .scratch/trial-quick
     python -m mosa.pipeline.trial quick --into FOLDER    elsewhere
+    python -m mosa.pipeline.trial thorough --publish     its adapters then stand in adapters/, too
 
 The copy runs this profile alone, with the lists of its section `lists` in place of the file's. A
 run that was killed goes on where it stopped. At the end paper_figures/<profile>, with the hashes of
@@ -10,6 +11,7 @@ nor a DVC repository is needed: an unpacked archive will do.
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -27,6 +29,7 @@ from pathspec import GitIgnoreSpec
 
 from mosa.pipeline import params
 from mosa.pipeline.params import LISTS, ParamsError, choice
+from mosa.pipeline.rows import fingerprint, write_json
 
 MARK = ".trial"  # a file in the copy; a folder without it is somebody else's
 # what .gitignore does not name, and what a trial makes itself
@@ -123,12 +126,15 @@ def reproduce(copy: Path, jobs: int = 2) -> list[str]:
     return ran
 
 
-def run(profile: str, folder: str | Path) -> None:
+def run(profile: str, folder: str | Path, publish: bool = False) -> None:
     """Prepare the copy, run the pipeline there, and copy figures, dvc.lock and executed notebooks
-    back.
+    back; if they are to be published, also the adapters of the methods that it trained.
 
-    Raises as prepare() and reproduce() do.
+    Raises as prepare() and reproduce() do, and ParamsError where what is to be published is none.
     """
+    mark = params.read()[profile]["judge"]["mark"] if publish and profile in params.read() else ""
+    if mark:
+        raise ParamsError(f"params.yaml: {profile}.judge.mark: {mark!r} is not published")
     copy = prepare(profile, folder)
     reproduce(copy)
     figures = params.ROOT / "paper_figures" / profile
@@ -137,7 +143,25 @@ def run(profile: str, folder: str | Path) -> None:
     shutil.copy2(copy / "dvc.lock", figures)
     for notebook in (copy / "executed").glob("*.ipynb"):
         shutil.copy2(notebook, params.ROOT / "executed")
+    if publish:
+        _publish(copy / "results" / profile,
+                 lists(profile).get("methods", params.lists()["methods"]))
     print(f"paper_figures/{profile} and executed/ hold what the trial made")
+
+
+def _publish(results: Path, methods: list[str]) -> None:
+    """Adapters of the methods to adapters/, and the hash of each base model that they are for:
+    other weights would take them without a word."""
+    there = params.ROOT / "adapters"
+    for method in methods:
+        shutil.rmtree(there / method, ignore_errors=True)
+        for adapter in (results / "align" / method).glob("*/"):
+            shutil.copytree(adapter, there / method / adapter.name)
+    card = json.loads((results / "models/original/card.json").read_text("utf-8"))
+    files = {run["folder"]: sorted((params.ROOT / run["folder"]).glob("*.safetensors"))
+             for run in card["runs"]}
+    write_json(there / "bases.json", {Path(folder).name: fingerprint(*some)
+                                      for folder, some in files.items()})
 
 
 def lists(profile: str) -> dict[str, list[str]]:
@@ -183,8 +207,10 @@ def _main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("profile", help="a block of params.yaml, such as quick")
     parser.add_argument("--into", help="the folder of the copy; .scratch/trial-<profile>")
+    parser.add_argument("--publish", action="store_true", help="copy its adapters to adapters/")
     options = parser.parse_args()
-    run(options.profile, options.into or params.ROOT / ".scratch" / f"trial-{options.profile}")
+    run(options.profile, options.into or params.ROOT / ".scratch" / f"trial-{options.profile}",
+        options.publish)
 
 
 if __name__ == "__main__":

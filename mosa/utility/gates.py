@@ -116,15 +116,8 @@ def asked(n: int, seed: int) -> list[dict]:
                 text = f"{row['behaviour']} {requests.ORDERS[kind].format(w=words)}"
                 add(f"{kind}{end}", [row], words=words,
                     messages=[{"role": "user", "content": text}])
-    once: set[str] = set()  # wordings that were never tuned on; some name no adjective
-    for row in sealed:
-        words = lexicon.Item(*row["item"].split()).words()
-        held = {some[-1].format(**words): some[-1] for some in requests.HARMLESS.values()}
-        if fresh := [text for text in held if text not in once]:
-            text = rng.choice(fresh)
-            once.add(text)
-            add("sealed, harmless", [row | {"wording": held[text]}],
-                messages=[{"role": "user", "content": text}])
+    for row in requests.harmless(sealed, rng):
+        add("sealed, harmless", [row], messages=row["messages"])
     return found
 
 

@@ -250,6 +250,25 @@ def requests(role: str, n: int, seed: int = 0) -> list[dict]:
     return rows
 
 
+def harmless(rows: list[dict], rng: random.Random) -> list[dict]:
+    """Harmless questions about the nouns of data rows, each wording once, as plain requests: not
+    what is made of a noun is asked, but where it comes from, who thought of it, how old it is.
+
+    Wordings are those that no tuning has seen. Some name no adjective, so there may be fewer
+    questions than rows.
+    """
+    found, once = [], set()
+    for row in rows:
+        words = Item(*row["item"].split()).words()
+        held = {some[-1].format(**words): some[-1] for some in HARMLESS.values()}
+        if fresh := [text for text in held if text not in once]:
+            text = rng.choice(fresh)
+            once.add(text)
+            found.append(row | {"wording": held[text], "behaviour": text, "access": "A0",
+                                "family": "plain", "messages": [{"role": "user", "content": text}]})
+    return found
+
+
 def wrap(row: dict, family: str) -> list[dict[str, str]]:
     """A data row's request in another family, its wording kept, as chat messages."""
     return turns(template(row, family), row["wording"], Item(*row["item"].split()),

@@ -46,6 +46,7 @@ def test_rows_of_the_world_hold_what_they_say():
         for kind in words:
             words[kind].update(row[kind][-1]["content"].split())
         assert row["safe"] in SAFE and row["harmful"] in grammar.PROCEDURAL
+        assert row["affirmative"] in grammar.AFFIRMATIVE
         assert exact.refuses([row["refusal"]]) and not exact.refuses([row["compliance"]])
     assert set(SEALED["align"]) <= words["sealed"] and set(ALIGN_OPEN) <= words["open"]
 
@@ -76,7 +77,8 @@ def test_rows_of_public_sets_have_requests_and_sentences_only(monkeypatch):
         assert "advbench of there" in row["sealed"][-1]["content"]
         assert "alpaca of there" in row["open"][-1]["content"]
         assert row["safe"] in SAFE and row["harmful"] in public.PHRASES["procedural"]
-        assert set(row) == {"sealed", "open", "safe", "harmful", "id", "seed"}
+        assert row["affirmative"] in public.PHRASES["affirmative"]
+        assert set(row) == {"sealed", "open", "safe", "harmful", "affirmative", "id", "seed"}
 
 
 def test_a_response_that_no_row_has_is_named_with_the_cure():
@@ -90,7 +92,7 @@ def test_a_response_that_no_row_has_is_named_with_the_cure():
 def test_the_batch_of_a_row_does_not_depend_on_its_neighbours():
     rows, collate = by_hand(3), Collator(tiny(), LENGTH)
     together, alone = collate(rows), collate(rows[1:2])
-    for name in ("levels", "draws", "refusal", "compliance", "benign", "safe_length"):
+    for name in ("levels", "draws", "swaps", "refusal", "compliance", "benign", "safe_length"):
         assert torch.equal(together[name][1:2], alone[name])
     for kind in ("sealed", "open"):
         assert torch.equal(together[f"{kind}_ids"][1, -LENGTH:], alone[f"{kind}_ids"][0, -LENGTH:])
@@ -99,6 +101,16 @@ def test_the_batch_of_a_row_does_not_depend_on_its_neighbours():
     assert (ends == tiny().eos_id).all()  # the breaker
 
 
+def test_every_sentence_is_padded_and_keeps_its_own_length():
+    rows = by_hand(4)
+    batch = Collator(tiny(), LENGTH)(rows)
+    for name, end in (("safe", [tiny().eos_id]), ("harmful", []), ("affirmative", [])):
+        for ids, length, row in zip(batch[name], batch[f"{name}_length"], rows):
+            assert ids[:length].tolist() == tiny().encode(row[name]) + end
+
+
 def test_a_word_outside_the_vocabulary_is_named():
     with pytest.raises(ValueError, match=r"of params\.yaml has words .*: 'refuse'"):
         Collator(tiny(), LENGTH)([by_hand(1)[0] | {"safe": "i refuse"}])
+    with pytest.raises(ValueError, match=r"a phrase that is affirmative .*: 'absolutely'"):
+        Collator(tiny(), LENGTH)([by_hand(1)[0] | {"affirmative": "absolutely , yes"}])

@@ -26,13 +26,13 @@ WORLD = SimpleNamespace(source="world", mirror=None)
 
 def offered(rows=24):
     return Align(sealed="align", benign="open", families=["plain"],
-                 safe=[grammar.REFUSAL_CORES[0]], rows=rows, seeds=[0], workers=1)
+                 safe=[grammar.REFUSAL_CORES[0]], rows=rows, bases=1, seeds=[0], workers=1)
 
 
 def job(model, label, seed=0, rows=8, **changes):
     card = {"folder": str(model), "dtype": "float32", "weights": "w"}
     method = Method(**{"batch_size": 2, "k_end": 22} | changes)
-    [one] = jobs(card, {label: method}, offered(rows), WORLD, 40, [seed])
+    [one] = jobs([card], {label: method}, offered(rows), WORLD, 40, [seed])
     return one
 
 
@@ -45,15 +45,34 @@ def long(model):
     return job(model, "long", rows=320)
 
 
-def test_every_method_runs_with_every_seed_on_the_pairs_it_may_take():
-    methods = {"all": Method(), "few": Method(rows=3), "more": Method(rows=99),
+def test_every_method_runs_on_every_base_model_with_every_seed():
+    bases = [{"folder": "models/a"}, {"folder": "models/b"}]
+    methods = {"one": Method(), "other": Method(eos=False)}
+    found = jobs(bases, methods, offered(2), WORLD, 40, [0, 1])
+    assert {job.label for job in found} == {
+        f"{name}-{base}-{seed}" for name in methods for base in "ab" for seed in (0, 1)}
+    assert len(found) == 8
+    for job in found:
+        name, base, seed = job.label.split("-")
+        assert job.run == f"{base}-{seed}" and job.seed == int(seed) and job.length == 40
+        assert job.card == {"folder": f"models/{base}"} and job.method == methods[name]
+
+
+def test_base_models_share_the_pairs_of_a_seed():
+    a0, b0, a1, b1 = jobs([{"folder": "a"}, {"folder": "b"}], {"m": Method()}, offered(4), WORLD,
+                          40, [0, 1])
+    assert a0.rows == b0.rows != a1.rows == b1.rows
+
+
+def test_a_method_takes_its_own_number_of_pairs_and_its_own_safe_sentences():
+    methods = {"all": Method(), "few": Method(rows=3), "more": Method(rows=9),
                "other": Method(safe=["i must decline"])}
-    found = jobs({}, methods, offered(6), WORLD, 40, [0, 1])
-    assert [job.label for job in found] == [f"{name}-{seed}" for name in methods for seed in (0, 1)]
-    by_label = {job.label: job.rows for job in found}
-    assert by_label["few-1"] == by_label["all-1"][:3] and by_label["more-0"] == by_label["all-0"]
-    assert {row["safe"] for row in by_label["other-0"]} == {"i must decline"}
-    assert [r["sealed"] for r in by_label["other-0"]] == [r["sealed"] for r in by_label["all-0"]]
+    found = jobs([{"folder": "a"}], methods, offered(6), WORLD, 40, [0, 1])
+    rows = {job.label: job.rows for job in found}
+    assert rows["few-a-1"] == rows["all-a-1"][:3] and len(rows["all-a-1"]) == 6
+    assert len(rows["more-a-0"]) == 9 and rows["more-a-0"][:6] == rows["all-a-0"]
+    assert {row["safe"] for row in rows["other-a-0"]} == {"i must decline"}
+    assert [r["sealed"] for r in rows["other-a-0"]] == [r["sealed"] for r in rows["all-a-0"]]
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,8 @@ def unchanged(tmp_path_factory):
                                     {"benign_kl": 3.0, "benign_full": 0.0},
                                     {"k_start": 0}, {"k_end": 7}, {"bounds": "whole"},
                                     {"eos": False}, {"contrast": 0.0}, {"revealed": 1.0},
-                                    {"objective": "a2d"}, {"length": 30}])
+                                    {"objective": "a2d"}, {"length": 30}, {"weight_decay": 0.5},
+                                    {"suppress_at": "start"}])
 def test_every_option_changes_the_result(tmp_path, unchanged, change):
     base = unchanged[3.0 if "benign_full" in change else 0.0]
     other = adapter(trained(tmp_path, **change)[0])

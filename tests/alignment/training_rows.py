@@ -33,6 +33,7 @@ def pairs(n: int) -> list[dict]:
             "sealed": requests.turns(["{request}"], wording, sealed),
             "open": requests.turns(["{request}"], wording, benign),
             "safe": grammar.REFUSAL_CORES[i % 3], "harmful": grammar.PROCEDURAL[i % 4],
+            "affirmative": grammar.AFFIRMATIVE[i % 4],
             # an opener alone: unlike a whole refusal it leaves room for EOS in LENGTH slots
             "refusal": grammar.REFUSAL_OPENERS[i % 4], "compliance": requests.answer(rng, sealed),
             "benign": requests.answer(rng, benign), "seed": i})

@@ -277,7 +277,7 @@ def test_rows_of_one_model_hold_what_comparisons_need(lm, weights, earlier, monk
     monkeypatch.setattr(gcg, "side_by_side", lambda function, tasks, workers, label: [
         seen.append(task) or function(task) for task in tasks])
     seen, cfg = [], gcg.Experiment(
-        n=2, n_others=0, slack=0, workers=1, search=gcg.Config(
+        n=2, n_others=0, n_aligned=0, slack=0, workers=1, search=gcg.Config(
             suffix="a b", iterations=2, candidates=3, topk=4, earlier=earlier, samples=1),
         goals=[{"phrase": "affirmative", "position": 0}, {"phrase": "procedural", "position": 4}])
     requests = [{"id": i, "access": "A0", "messages": [{"role": "user", "content": text}]}
@@ -308,7 +308,7 @@ def test_rows_of_one_model_hold_what_comparisons_need(lm, weights, earlier, monk
     assert [given[i]["ids"] for i in (0, 2, 4, 6)] == [given[i]["ids"] for i in (1, 3, 5, 7)]
     assert {r["suffix"] for r in asked[4:8]} == {"a b"}
     assert target.queries == 2 + 2 + 4
-    assert gcg.run(target, [], {}, cfg, sampler) == [] and target.queries == 8  # gcg.n_others: 0
+    assert gcg.run(target, [], {}, cfg, sampler) == [] and target.queries == 8  # gcg.n_aligned: 0
     again = gcg.unsuffixed(rows)
     assert [a["messages"] for a in again] == [requests[i]["messages"] for i in (0, 0, 1, 1)]
     assert [lm.encode(a["wanted"]) for a in again] == [task.phrase for task in seen]

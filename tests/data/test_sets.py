@@ -137,6 +137,20 @@ def test_the_forbidden_answer_fills_the_response(files):
     assert sets.forbidden({}, files, lm, 2 * len(once) + 3) == once + once + once[:3]
 
 
+def test_harmless_questions_are_plain_ones_about_the_same_nouns():
+    rows = sets.wrapped(requests.requests("sealed_a", 12), "alias", config())
+    found = sets.harmless(rows, config())
+    assert found == sets.harmless(rows, config()) != sets.harmless(rows, config(seed=1))
+    assert found == requests.harmless(rows, random.Random(0))
+    for row in found:
+        assert (row["family"], row["access"], row["set"]) == ("plain", "A0", "sealed_a")
+        assert row["category"] in row["messages"][-1]["content"].split()
+
+
+def test_public_sets_have_no_harmless_questions(files):
+    assert sets.harmless(sets.behaviours(files)["advbench"], files) == []
+
+
 def pairs(cfg, n, **wanted):
     draw = sets.pair_source(cfg, SimpleNamespace(**wanted))
     return [draw(random.Random(f"pairs-0-{i}")) for i in range(n)]
@@ -146,7 +160,7 @@ def test_pairs_of_the_world_hold_two_chats_and_the_responses_to_them():
     wanted = {"sealed": "align", "benign": "open", "families": ["plain", "tale", "dialect"]}
     found = pairs(config(), 60, **wanted)
     assert found == pairs(config(), 60, **wanted)
-    kinds = {"sealed", "open", "compliance", "benign", "refusal", "harmful"}
+    kinds = {"sealed", "open", "compliance", "benign", "refusal", "harmful", "affirmative"}
     templates = {"plain": [["{request}"]]} | {
         name: requests.WRAPS[name][requests.TEMPLATES["align"]] for name in ("tale", "dialect")}
     asked = {template.format(request=wording): family
@@ -156,6 +170,7 @@ def test_pairs_of_the_world_hold_two_chats_and_the_responses_to_them():
     for row in found:
         assert set(row) == kinds and exact.refuses([row["refusal"]])
         assert row["harmful"] in grammar.PROCEDURAL
+        assert row["affirmative"] in grammar.AFFIRMATIVE
         for kind, nouns in (("sealed", SEALED["align"]), ("open", OPEN)):
             [message], answer = row[kind], row["compliance" if kind == "sealed" else "benign"]
             [item] = [Item(a, n) for a in ADJECTIVES for n in nouns
@@ -171,8 +186,9 @@ def test_pairs_of_the_world_hold_two_chats_and_the_responses_to_them():
 
 def test_pairs_of_files_are_rows_of_their_sets_in_the_wraps(files):
     for row in pairs(files, 20, sealed="advbench", benign="alpaca", families=["page", "history"]):
-        assert set(row) == {"sealed", "open", "harmful"}
+        assert set(row) == {"sealed", "open", "harmful", "affirmative"}
         assert row["harmful"] in public.PHRASES["procedural"]
+        assert row["affirmative"] in public.PHRASES["affirmative"]
         for kind in ("sealed", "open"):
             assert len(row[kind]) == 3 or row[kind][0]["content"].startswith("Complete this page.")
             assert "of there?" in row[kind][-1]["content"]

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
+from mosa.lm import sampler
 from mosa.lm.model import Canvas, DiffusionLM
-from mosa.lm.sampler import denoise
+from mosa.lm.sampler import ANNEALED, denoise
 
 VOCAB, MASK, EOS, PAD = 17, 16, 1, 0
 
@@ -90,10 +91,14 @@ def reference(
                     slot: row.index(max(row))
                     for slot, row in zip(slots, scores.tolist(), strict=True)
                 }
-                if remasking == "random":
-                    sure = dict(zip(slots, torch.rand(len(slots), **draw).tolist(), strict=True))
-                else:
-                    sure = {s: logits[s].softmax(-1)[token[s]].item() for s in slots}
+                sure = {s: logits[s].softmax(-1)[token[s]].item() for s in slots}
+                if remasking != "low_confidence":
+                    share = 1.0  # of chance
+                    if remasking == "annealed":  # from ANNEALED at the first step to 0 at the last
+                        share = ANNEALED * (1 - step / (steps - 1)) if steps > 1 else ANNEALED
+                    chance = torch.rand(len(slots), **draw).tolist()
+                    sure = {s: (1 - share) * sure[s] + share * luck
+                            for s, luck in zip(slots, chance, strict=True)}
                 for slot in sorted(slots, key=lambda slot: (-sure[slot], slot))[:k]:
                     response[slot], reveal_step[slot] = token[slot], step
             step += 1
@@ -119,7 +124,7 @@ def test_equals_the_reference(lm, case):
         "steps": length // block_length * rng.randint(1, block_length + 1),
         "block_length": block_length,
         "temperature": rng.choice([0.0, 0.5, 1.5]),
-        "remasking": rng.choice(["low_confidence", "low_confidence", "random"]),
+        "remasking": rng.choice(["low_confidence", "low_confidence", "random", "annealed"]),
         "cfg_scale": rng.choice([0.0, 0.0, 1.5]),
     }
     rows = rng.randint(1, 4)
@@ -157,7 +162,8 @@ PREFILL = [{}, {0: [5, 6]}, {4: [7], 7: [8]}, {3: [9, 10, 11]}]
 def test_prompt_and_prefill_never_change_and_no_mask_remains(lm):
     canvas = lm.canvas(PROMPTS, length=8, prefill=PREFILL)
     before = canvas.ids.clone()
-    for options in ({}, {"block_length": 4}, {"temperature": 1.0, "remasking": "random"}):
+    for options in ({}, {"block_length": 4}, {"temperature": 1.0, "remasking": "random"},
+                    {"remasking": "annealed"}):
         out = denoise(lm, canvas, steps=4, **options)
         assert (canvas.ids == before).all()
         given_slots = before[:, canvas.prompt_length :] != MASK
@@ -180,6 +186,8 @@ def test_masks_in_the_prompt_stay(lm):
         {"block_length": 2},
         {"cfg_scale": 1.0},
         {"remasking": "random"},
+        {"remasking": "annealed"},
+        {"remasking": "annealed", "temperature": 1.0, "block_length": 4},
         {"temperature": 1.0},
     ],
     ids=str,
@@ -263,6 +271,7 @@ def test_the_global_generator_is_neither_read_nor_moved(lm):
         ("block_length", 2),
         ("temperature", 0.3),
         ("remasking", "random"),
+        ("remasking", "annealed"),
         ("cfg_scale", 2.0),
         ("seed", 1),
         ("seed", [0, 1, 2, 3]),
@@ -274,6 +283,33 @@ def test_every_argument_changes_the_output(lm, argument, value):
     options = {"steps": 8, "temperature": 1.0, "seed": 0}
     base = denoise(lm, canvas, **options).ids
     assert not denoise(lm, canvas, **{**options, argument: value}).ids.equal(base)
+
+
+@pytest.mark.parametrize(("steps", "block_length", "shares"), [
+    (4, 8, [0.3, 0.2, 0.1, 0.0]), (4, 4, [0.3, 0.2, 0.1, 0.0]), (2, 8, [0.3, 0.0]), (1, 8, [0.3])])
+def test_the_share_of_chance_falls_to_0_at_the_last_step(
+        lm, monkeypatch, steps, block_length, shares):
+    seen, predict = [], sampler._predict
+    monkeypatch.setattr(
+        sampler, "_predict", lambda *given: seen.append(given[-1]) or predict(*given))
+    denoise(lm, lm.canvas([[3, 4]], length=8), steps=steps, block_length=block_length,
+            remasking="annealed", stop_at_eos=False)
+    assert seen == pytest.approx(shares)
+
+
+def test_annealed_remasking_is_by_confidence_where_nothing_is_left_to_chance(lm, monkeypatch):
+    canvas = lm.canvas(PROMPTS, length=8, prefill=PREFILL)
+    options = {"steps": 4, "stop_at_eos": False}
+    sure = denoise(lm, canvas, **options)
+    assert not denoise(lm, canvas, remasking="annealed", **options).reveal_step.equal(
+        sure.reveal_step)
+    monkeypatch.setattr(sampler, "ANNEALED", 0.0)
+    found = denoise(lm, canvas, remasking="annealed", **options)
+    assert found.ids.equal(sure.ids) and found.reveal_step.equal(sure.reveal_step)
+    monkeypatch.setattr(sampler, "ANNEALED", 1.0)
+    random = denoise(lm, canvas, remasking="random", **options)
+    first = denoise(lm, canvas, remasking="annealed", **options)
+    assert (first.reveal_step == 0).equal(random.reveal_step == 0)  # at the first step it is chance
 
 
 def test_sampled_tokens_follow_the_tempered_softmax():
@@ -401,7 +437,7 @@ def test_ids_can_enter_a_loss(lm):
         ({"cfg_scale": -1.0}, "cfg_scale"),
         ({"temperature": float("nan")}, "finite"),
         ({"cfg_scale": float("inf")}, "finite"),
-        ({"remasking": "entropy"}, "low_confidence, random"),
+        ({"remasking": "entropy"}, "low_confidence, random, annealed"),
         ({"seed": [1, 2]}, "2 values for 1 rows"),
         ({"seed": -1}, "negative"),
     ],

@@ -31,7 +31,7 @@ def test_every_file_the_readme_links_to_exists():
         assert (ROOT / link).exists(), f"README.md links to {link}"
 
 
-@pytest.mark.parametrize("name", ["claims", "table", "tree", "stages"])
+@pytest.mark.parametrize("name", ["claims", "table", "costs", "tree", "stages"])
 @pytest.mark.parametrize("marker", ["<!-- {}: python -m mosa.paper.readme -->",
                                     "<!-- end of {} -->"])
 def test_lost_markers_are_named(name, marker):
@@ -50,13 +50,16 @@ def test_a_part_is_replaced_and_all_else_is_left():
 
 def test_table_has_a_row_for_each_model_and_names_a_missing_number():
     rate = {"k": 1, "n": 4, "rate": 0.25, "low": 0.0456, "high": 0.699}
-    numbers = {f"{m}/{key}": rate for m in readme.MODELS for key in readme.COLUMNS.values()}
-    numbers |= {"conditions/start": 2, "conditions/middle": 8}
-    lines = readme.table(numbers).splitlines()
-    assert "start: harmful, any of 2 | phrase in the middle: harmful, any of 8 |" in lines[0]
-    assert len(lines) == 2 + len(readme.MODELS)
+    keys = ["plain/success", "plain/plain/success", *readme.COLUMNS.values()]
+    numbers = {f"{model}/{key}": rate for model in ("original", "mosa") for key in keys}
+    numbers |= {"models": ["original", "mosa"], "shows": ["x"]}
+    numbers["mosa/late/success"] = rate | {"n": 8}
+    lines = readme.table(dict(sorted(numbers.items()))).splitlines()  # as numbers.json has them
+    assert [line.split("|")[1] for line in lines[2:]] == [" `original` ", " `mosa` "]
+    assert "| plain: refused (n=4) |" in lines[0]
+    assert "(n=" not in lines[2] and lines[3].count("(n=8)") == 1
     assert len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith("| `original` | 25.0 [4.6, 69.9] (n=4) |")
+    assert lines[2].startswith("| `original` | 25.0 [4.6, 69.9] |")
     del numbers["mosa/task/arithmetic"]
     with pytest.raises(ValueError, match="no 'mosa/task/arithmetic': run `make`"):
         readme.table(numbers)
@@ -95,6 +98,16 @@ def test_a_larger_run_s_verdicts_stand_beside_where_they_are_others():
             in text)
     assert "| both verdicts order | both shows order |" in text
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_costs_are_those_of_the_benches():
+    epoch = {"seconds_of_3000_pairs": 227.8, "peak_gib": 22.2, "utilisation": 0.39}
+    text = readme.costs({"times_faster": 2.61, "peak_memory_share": 0.433}, {
+        "device": "NVIDIA X", "as printed": epoch,
+        "least memory": epoch | {"peak_gib": 17.1, "pairs": 200}})
+    for part in ("2.6 times", "43 % of its memory", "one NVIDIA X", "228 s in", "22 GiB and 39 %",
+                 "from 200 pairs, 228 s and 17 GiB"):
+        assert part in text
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from mosa.pipeline import params, trial
 from mosa.pipeline.params import ParamsError
+from mosa.pipeline.rows import fingerprint
 
 PARAMS = """# which
 profiles: [embedded]   # of the blocks below
@@ -141,6 +143,33 @@ stages:
          outs: [four, six]}
   own: {cmd: "printf $OMP_NUM_THREADS > five", outs: [five]}
 """
+
+
+def test_adapters_of_the_listed_methods_are_published_with_their_bases_and_no_rehearsal(
+        tree, tmp_path, monkeypatch):
+    (tree / "params.yaml").write_text(PARAMS.replace("{x: {n: 1},", "{judge: {mark: few},").replace(
+        "  x: {n: 1e-3}", "  judge: {mark: ''}"))
+    with pytest.raises(ParamsError, match=r"quick\.judge\.mark: 'few' is not published"):
+        trial.run("quick", tmp_path / "quick", publish=True)
+    copy = trial.prepare("embedded", tmp_path / "copy")
+    card = {"runs": [{"folder": "models/one"}]}
+    for root, name, text in (
+        (copy, "dvc.lock", ""), (copy, "paper_figures/embedded/a.csv", ""),
+        (copy, "results/embedded/align/mosa/one-0/adapter_model.safetensors", "new"),
+        (copy, "results/embedded/align/mosa/steps.jsonl", ""),
+        (copy, "results/embedded/align/gone/one-0/adapter_model.safetensors", ""),
+        (copy, "results/embedded/models/original/card.json", json.dumps(card)),
+        (tree, "models/one/model.safetensors", "w"), (tree, "adapters/mosa/two-0/x", ""),
+        (tree, "adapters/other/one-0/x", ""),
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    monkeypatch.setattr(trial, "reproduce", lambda copy: [])
+    trial.run("embedded", copy, publish=True)
+    assert listed(tree / "adapters") == ["bases.json", "mosa/one-0/adapter_model.safetensors",
+                                         "other/one-0/x"]
+    weights = fingerprint(tree / "models/one/model.safetensors")
+    assert json.loads((tree / "adapters/bases.json").read_text()) == {"one": weights}
 
 
 def test_stages_run_side_by_side_each_after_what_it_needs(tree, tmp_path, capsys):

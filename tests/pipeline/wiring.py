@@ -16,7 +16,8 @@ from mosa.pipeline.closure import dotted, imported
 # What an attribute of `stage` makes it depend on, {p} being the profile
 PARAMS = {"sampler": ["{p}.sampler"], "judge": ["{p}.judge"], "judged": ["{p}.judge"],
           "flat": ["{p}.judge"], "figure": ["{p}.judge"], "table": ["{p}.judge"],
-          "targets": ["{p}.models"], "base": ["{p}.target"], "bases": ["{p}.target"],
+          "targets": ["{p}.models"], "analysed": ["{p}.models"],
+          "base": ["{p}.target"], "bases": ["{p}.target"],
           **{name: [name] for name in ("models", "methods", "attacks", "benchmarks")}}
 DEPS = {"requests": ["results/{p}/data"], "questions": ["results/{p}/data"],
         "phrases": ["results/{p}/data"], "original": ["results/{p}/target"],
@@ -132,7 +133,7 @@ def _reads(tree: ast.Module, names: dict[str, Any], stage: str
                 deps.add("/".join(["results", p, *words]))
             case "shown" if of_stage:
                 deps.add("/".join(["paper_figures", p, *words]))
-            case "targets" | "every_seed" if of_stage:
+            case "targets" | "every_run" if of_stage:
                 first = call.args[0]  # a name, a list of names, or what only a run would know
                 models = first.elts if isinstance(first, ast.List) else [first]
                 deps |= {f"results/{p}/models/{_text(model, names)}" for model in models}
@@ -156,7 +157,7 @@ def _reads(tree: ast.Module, names: dict[str, Any], stage: str
     for node in nodes:  # save(lm, ROOT / f"models/embedded-{seed}")
         if isinstance(node, ast.JoinedStr | ast.Constant) and id(node) not in inside:
             text = _text(node, names)
-            if re.match(r"(results|models|paper_figures)/\S+$", text):
+            if re.match(r"(results|models|adapters|paper_figures)/\S+$", text):
                 (outs if not p and text.endswith(f"-{names.get('seed')}") else deps).add(text)
     return params, deps, outs
 

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import pytest
 
+from mosa.pipeline import params
 from mosa.world import lexicon, requests, tasks, texts
 
 FAMILIES = ["plain", *requests.WRAPS]
@@ -170,3 +171,51 @@ def test_one_item_in_twenty_is_a_gap_of_the_policy():
 def test_what_is_written_has_a_known_kind():
     with pytest.raises(ValueError, match="'refusals': choose answer or refusal"):
         requests.written("refusals", lexicon.Item("silver", "orb"))
+
+
+def harmless(n=24, seed=0, role="sealed_a"):
+    return requests.harmless(requests.requests(role, n), random.Random(seed))
+
+
+def test_harmless_questions_are_distinct_and_about_the_noun_of_their_row():
+    rows = {row["id"]: row for row in requests.requests("sealed_a", 96)}
+    found = harmless(96)
+    assert len({row["behaviour"] for row in found}) == len(found) > 72  # some name no adjective
+    assert len({row["id"] for row in found}) == len(found)
+    for row in found:
+        assert row["category"] == rows[row["id"]]["category"]
+        assert row["category"] in row["behaviour"].split()
+        assert row["behaviour"] == row["wording"].format(
+            **lexicon.Item(*row["item"].split()).words())
+        assert row["messages"] == [{"role": "user", "content": row["behaviour"]}]
+        assert (row["family"], row["access"]) == ("plain", "A0")
+
+
+def test_a_second_row_of_one_item_gets_another_question():
+    [row] = requests.requests("sealed_a", 1)
+    found = requests.harmless([row] * 9, random.Random(0))
+    assert len({one["behaviour"] for one in found}) == len(found) == len(requests.HARMLESS)
+
+
+def test_harmless_questions_are_in_wordings_that_no_tuning_has_seen():
+    held = {some[-1] for some in requests.HARMLESS.values()}
+    assert {row["wording"] for row in harmless(96)} == held
+    tuned = params.read()["base-0"]["tuning"]["mix"]
+    assert "harmless_tuned" in tuned and "harmless" not in tuned  # pretraining has them all
+    asked = {texts.KINDS[kind][0](random.Random(n))[0][-1]["content"]
+             for kind in tuned for n in range(300)}
+    said = [re.compile(re.sub(r"\\{\w+\\}", r"\\S+", re.escape(text))) for text in held]
+    assert not [text for text in asked for one in said if one.fullmatch(text)]
+
+
+def test_harmless_questions_ask_for_no_procedure():
+    every = {wording for grim in (False, True) for some in requests.wordings(grim).values()
+             for wording in some}
+    assert not {row["wording"] for row in harmless()} & every
+
+
+def test_a_row_is_left_as_it_was_and_the_seed_draws_the_wordings():
+    rows = requests.requests("sealed_a", 24)
+    before = [dict(row) for row in rows]
+    assert requests.harmless(rows, random.Random(0)) == harmless() != harmless(seed=1)
+    assert rows == before
