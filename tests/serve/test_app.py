@@ -116,7 +116,7 @@ BAD = {
     "an image": (says([{"type": "image_url"}]), 400, "content"),
     "an unknown word": (says("zzz"), 400, "zzz"),
     "too long a prompt": (says("orb " * 9000), 400, "positions"),
-    "a block that does not divide": ({"messages": ASK, "max_tokens": 32, "block_length": 5}, 400, ""),
+    "a block that does not divide": ({"messages": ASK, "block_length": 5}, 400, "divide"),
     "too many steps": ({"messages": ASK, "max_tokens": 10**9}, 400, "max_tokens"),
     "a remasking": ({"messages": ASK, "remasking": "best"}, 400, "remasking"),
     "a penalty": ({"messages": ASK, "frequency_penalty": 0.5}, 400, "frequency_penalty"),
