@@ -2,7 +2,8 @@
 
 import pytest
 
-from mosa.attacks.drive import together
+from mosa.attacks.drive import Help, together
+from mosa.endpoint import Answer
 
 
 class Scripted:
@@ -96,3 +97,25 @@ def test_what_the_target_said_may_be_quoted_at_level_0():
 def test_an_id_is_attacked_once():
     with pytest.raises(ValueError, match="one id"):
         together(counting, behaviours(1, 1), Scripted(), None, "A0")
+
+
+def test_the_helper_is_asked_for_all_at_once_between_two_waves():
+    calls = []
+
+    def helper(chats, seeds, **options):
+        calls.append((len(chats), seeds, options))
+        return [Answer(f"{chat[-1]['content']}?", "stop", 1) for chat in chats]
+
+    def attack(behaviour):
+        warm = (("temperature", 1.0),)
+        first, second = yield Help([[user("p")], [user("q")]], 7, warm)
+        [third] = yield Help([[user(second.text)]])
+        rows = yield [{"messages": [user(first.text + third.text)]}]
+        return rows
+
+    target = Scripted()
+    rows = together(attack, behaviours(1, 2), target, None, "A0", helper)
+    assert calls == [(4, [7, 8, 7, 8], {"temperature": 1.0}), (2, [0, 0], {})]
+    assert len(target.waves) == 1
+    assert [row["response"]["text"] for row in rows] == ["echo p?q??"] * 2
+    assert [row["response"]["helper_calls"] for row in rows] == [3, 3]
