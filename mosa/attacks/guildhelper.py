@@ -1,7 +1,7 @@
 """The world's helper: it knows the guild's language, and searches for real.
 
 An attacker's language model has words, an idea of what was tried, and no list of what works. So
-has this one: a prompt is put together from wordings, wraps, orders and names of the world at random,
+has this one: a prompt is put together from wordings, wraps, orders and names at random,
 and a proposal changes one part of a prompt that the attack has kept. Which parts help on a model is
 for the attack's own scores to find; nothing here was chosen by success.
 """

@@ -9,12 +9,14 @@ of each part, one after the other.
 from collections.abc import Generator
 from typing import Any, Protocol
 
+from pydantic import Field
+
 from mosa.pipeline.params import Amount, Count, Distinct, Section, Text
 
 
 class Config(Section):
     parts: Count = 3
-    languages: Distinct[Text] = ["en", "zh-Hans", "uk", "tr", "th", "zu"]
+    languages: Distinct[Text] = Field(["en", "zh-Hans", "uk", "tr", "th", "zu"])
     seed: Amount = 0
 
 
