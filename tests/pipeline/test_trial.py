@@ -139,7 +139,7 @@ stages:
   first: {cmd: "echo 1 > one", outs: [one]}
   left: {cmd: "cat one > two", deps: [one], outs: [two]}
   right: {cmd: "cat one > three && %s", deps: [one], outs: [three]}
-  last: {cmd: "cat two three > four; printf $OMP_NUM_THREADS > six", deps: [two, three],
+  last: {cmd: "cat two three > four; printf $OMP_NUM_THREADS > six", deps: [two, three, five],
          outs: [four, six]}
   own: {cmd: "printf $OMP_NUM_THREADS > five", outs: [five]}
 """
