@@ -10,6 +10,7 @@ from mosa.data import sets
 from mosa.named import named
 from mosa.pipeline import params
 from mosa.pipeline.sections import SCHEMAS
+from mosa.utility.factors import cells, fit
 
 
 def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
@@ -113,8 +114,6 @@ def _groups(block: dict) -> Iterator[str]:
 
 def _factorial(profile: str) -> Iterator[str]:
     """The cells that are run tell all effects apart."""
-    from mosa.utility.factors import cells, fit  # statsmodels takes a second
-
     cfg = params.section(profile, "factorial", Factorial)
     factors = {name: list(levels) for name, levels in cfg.factors.items()}
     if thin := [name for name, levels in factors.items() if len(levels) < 2]:

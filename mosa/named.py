@@ -15,6 +15,7 @@ from mosa.world.lexicon import ADJECTIVES
 from mosa.world.vocabulary import vocabulary
 
 FILES = ("config.json", "tokenizer.json")  # of a model's folder, and weights
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def named(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
@@ -60,8 +61,7 @@ def _adapters(block: dict, names: list[str]) -> Iterator[str]:
         folder = params.ROOT / "adapters" / name
         runs = [f"{base.rpartition('/')[2]}-{seed}" for base in bases
                 for seed in block["align"]["seeds"]]
-        lost = [run for run in runs for file in ("adapter_config.json", "adapter_model.safetensors")
-                if not (folder / run / file).is_file()]
+        lost = [run for run in runs if not all((folder / run / file).is_file() for file in ADAPTER)]
         if folder.is_dir() and lost:
             yield (f"params.yaml: models: adapters/{name} has no adapter {lost[0]}: add it, train "
                    f"{name} here (the list methods), or lower align.bases or align.seeds")
