@@ -46,7 +46,8 @@ class Stage:
         self.cfg: Any = self.section(name, schema) if schema or name in SCHEMAS else None
         lists = params.lists()
         self.models, self.methods = lists["models"], lists["methods"]
-        self.attacks, self.benchmarks = lists["attacks"], lists["benchmarks"]
+        self.attacks, self.attacked = lists["attacks"], lists["attacked"]
+        self.judges, self.benchmarks = lists["judges"], lists["benchmarks"]
         self.written: set[Path] = set()
 
     # --- what it reads ---------------------------------------------------------------------
@@ -162,7 +163,7 @@ class Stage:
     def folders(self) -> None:
         """The folders of results that stages read whole: DVC wants them to be there even where the
         list that fills one is empty. Made once, by the stage `data`, which all others follow."""
-        for name in ("align", "measure", "tasks", "gcg", "attack"):
+        for name in ("align", "measure", "tasks", "gcg", "attack", "judged"):
             (params.ROOT / "results" / self.profile / name).mkdir(parents=True, exist_ok=True)
 
     def subplots(self, *args: Any, **kwargs: Any) -> tuple:

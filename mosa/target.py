@@ -97,7 +97,8 @@ class Target:
         """Decode every request: rows {"request", "response", "verdicts"} in the given order.
 
         A request is a dict with `messages` (chat turns, or prompt ids) and, if the attacker holds
-        the canvas, `prefill` ({position: phrase or ids}); all of it is kept in the row. The
+        the canvas, `prefill` ({position: phrase or ids}); all of it is kept in the row. Its seed is
+        its own `seed`, or else the i-th of those from `seed` on. The
         response: ids (all response tokens), text (up to the first EOS), own (the runs of it that
         the model wrote itself), tokens (of the text), ended (an EOS was reached), reveal_step,
         forwards, and who answered: model, trained, weights, sampler (its flags), seed,
@@ -115,6 +116,7 @@ class Target:
         lengths = [len(lm.prompt_ids(r["messages"], sampler.length, f"request {r['id']}"))
                    for r in requests]
         chunks = batches(lm.model, lengths, size)
+        seeds = [r.get("seed", seed + i) for i, r in enumerate(requests)]
         threads = 1 if lm.device.type == "cuda" else torch.get_num_threads()
         who = {"model": self.name, "base": self.base, "trained": self.trained,
                "weights": self.weights.name,
@@ -126,14 +128,14 @@ class Target:
             some = [requests[i] for i in chunk]
             prefill = [{int(k): v for k, v in r.get("prefill", {}).items()} for r in some]
             canvas = lm.canvas([r["messages"] for r in some], sampler.length, prefill)
-            out = denoise(lm, canvas, seed=[seed + i for i in chunk], **settings)
+            out = denoise(lm, canvas, seed=[seeds[i] for i in chunk], **settings)
             written = zip(out.ids.tolist(), out.texts, out.reveal_step.tolist(),
                           out.forwards.tolist(), strict=True)
             return [{"request": r, "response": {
                 "ids": ids, "text": text, "own": own(lm, ids, planted(r, steps)),
                 "tokens": tokens(ids, lm.eos_id),
                 "ended": lm.eos_id in ids, "reveal_step": steps,
-                "forwards": forwards, "seed": seed + i, **who}, "verdicts": {}}
+                "forwards": forwards, "seed": seeds[i], **who}, "verdicts": {}}
                 for i, r, (ids, text, steps, forwards) in zip(chunk, some, written, strict=True)]
 
         stage = "/".join(filter(None, [self.stage, self.name, f"{self.base}-{self.trained or 0}",

@@ -5,7 +5,7 @@ and leaves the rest masked ("low-confidence remasking", arXiv 2502.09992).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,8 @@ class Denoised:
 @torch.no_grad()  # not inference_mode: its tensors may not enter a later loss
 def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int | None = None,
             temperature: float = 0.0, remasking: str = "low_confidence", cfg_scale: float = 0.0,
-            seed: int | Sequence[int] = 0, stop_at_eos: bool = True) -> Denoised:
+            seed: int | Sequence[int] = 0, stop_at_eos: bool = True,
+            on_step: Callable[[torch.Tensor], None] | None = None) -> Denoised:
     """Fill the masked response slots of a canvas; prompt and prefilled slots never change.
 
     steps: denoising steps of the whole response, shared equally by its blocks.
@@ -54,6 +55,8 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
         only, in order; with temperature 0 and low_confidence nothing is drawn.
     stop_at_eos: a row leaves the batch as soon as it has an EOS with no mask before it: its text
         is final. Its masked slots become EOS, with that step as their reveal step.
+    on_step: called after every step that revealed something, with the draft (B, L); it must not
+        write to it, and what it raises ends the denoising.
 
     Deliberate differences from LLaDA: the mask id, the pad id where it is not the EOS, and ids that
     no token of the tokenizer has (they would vanish from the text) are never predicted, their
@@ -74,7 +77,7 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
                          "mosa.lm.causal.complete")
     length, start = canvas.length, canvas.prompt_length
     block_length = length if block_length is None else block_length
-    steps_per_block = _steps_per_block(length, block_length, steps)
+    each = steps_per_block(length, block_length, steps)
     if remasking not in REMASKING:
         raise ValueError(f"unknown remasking {remasking!r}: use one of {', '.join(REMASKING)}")
     if not (0 <= temperature < math.inf and 0 <= cfg_scale < math.inf):  # NaN neither
@@ -93,13 +96,13 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
     if stop_at_eos:
         _fill_after_eos(response, reveal_step, 0, lm)
     for step in range(steps):
-        block, i = divmod(step, steps_per_block)
+        block, i = divmod(step, each)
         share = ANNEALED * (1 - step / max(1, steps - 1))
         columns = slice(block * block_length, (block + 1) * block_length)
         masked = response[:, columns] == lm.mask_id  # (B, block_length)
         if i == 0:
             planned = masked.sum(1)  # n of every row
-        count = planned // steps_per_block + (i < planned % steps_per_block)
+        count = planned // each + (i < planned % each)
         count = count.minimum(masked.sum(1))  # 0 in rows that stopped at an EOS
         rows = count.nonzero()[:, 0]
         if len(rows) == 0:
@@ -125,11 +128,14 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
         forwards[rows] += 2 if cfg_scale > 0 else 1
         if stop_at_eos:
             _fill_after_eos(response, reveal_step, step, lm)
+        if on_step:
+            on_step(response)
     texts = [] if lm.tokenizer is None else lm.decode(response)
     return Denoised(response.clone(), texts, reveal_step, forwards)
 
 
-def _steps_per_block(length: int, block_length: int, steps: int) -> int:
+def steps_per_block(length: int, block_length: int, steps: int) -> int:
+    """The steps of each block; ValueError, with what would do, where they do not divide."""
     if block_length < 1 or length % block_length:
         fits = [n for n in range(1, length + 1) if length % n == 0]
         raise ValueError(

@@ -42,7 +42,7 @@ def _once(values: list) -> list:
 Distinct = Annotated[list[T], AfterValidator(_once)]  # conditions, sets or models
 Names = Annotated[Distinct[Text], Field(min_length=1)]
 
-LISTS = ("profiles", "models", "methods", "attacks", "benchmarks", "searches")
+LISTS = ("profiles", "models", "methods", "attacks", "attacked", "judges", "benchmarks", "searches")
 # what YAML 1.1 or `papermill -p` turns into a truth value, nothing or a number
 NOT_NAMES = "true false yes no y n on off null none nan inf infinity".split()
 

@@ -1,0 +1,225 @@
+"""The HTTP side: OpenAI's chat completions, errors in its form, drafts as server-sent events."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi import Request as Http
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import ValidationError
+
+from mosa.lm.model import DiffusionLM
+from mosa.lm.sampler import steps_per_block
+from mosa.serve.engine import Engine, Full, Job, Response, Settings
+from mosa.serve.schema import Request
+
+LARGEST = 1_000_000  # bytes of a body
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a request that does not say gets."""
+
+    name: str  # of the model
+    length: int = 128
+    steps: int = 64
+    canvas: bool = False  # whether clients may write on the canvas
+
+
+class Refused(Exception):
+    """A request that cannot be met, with OpenAI's words for why."""
+
+    def __init__(self, message: str, param: str | None = None, status: int = 400) -> None:
+        self.message, self.param, self.status = message, param, status
+
+
+def app(lm: DiffusionLM, defaults: Defaults, batch_size: int = 16) -> FastAPI:
+    """The application; its engine lives as long as the server."""
+
+    @asynccontextmanager
+    async def lifespan(served: FastAPI) -> AsyncIterator[None]:
+        served.state.engine = Engine(lm, batch_size)
+        yield
+        await asyncio.to_thread(served.state.engine.close)
+
+    served = FastAPI(lifespan=lifespan, openapi_url=None)
+
+    @served.exception_handler(Refused)
+    async def refused(_: Http, error: Refused) -> JSONResponse:
+        return JSONResponse({"error": {
+            "message": error.message, "type": "invalid_request_error", "param": error.param,
+            "code": None}}, error.status, {"Retry-After": "1"} if error.status == 429 else None)
+
+    @served.get("/health")
+    async def health() -> dict[str, Any]:
+        engine = served.state.engine
+        return {"responses": engine.responses, "forwards": engine.forwards}
+
+    @served.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [
+            {"id": defaults.name, "object": "model", "created": 0, "owned_by": "mosa"}]}
+
+    @served.post("/v1/chat/completions")
+    async def complete(http: Http) -> Any:
+        asked = await parsed(http)
+        jobs = prepared(lm, asked, defaults)
+        reply = Reply(asked, defaults.name, jobs)
+        try:
+            served.state.engine.submit(jobs)
+        except Full:
+            raise Refused("too many requests wait: try again later", status=429) from None
+        if asked.stream:
+            return StreamingResponse(reply.events(lm), media_type="text/event-stream")
+        return await reply.whole(http)
+
+    return served
+
+
+async def parsed(http: Http) -> Request:
+    """The body as a Request; Refused, naming the field, for any other."""
+    body = b""
+    async for part in http.stream():
+        body += part
+        if len(body) > LARGEST:
+            raise Refused(f"the body has more than {LARGEST:,} bytes", status=413)
+    try:
+        return Request.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or None
+        raise Refused(f"{field or 'the body'}: {first['msg']}", field) from None
+
+
+def prepared(lm: DiffusionLM, asked: Request, defaults: Defaults) -> list[Job]:
+    """The jobs of a request, one for each of its `n`; Refused where it does not fit the model."""
+    if asked.vllm_xargs and not defaults.canvas:
+        raise Refused("this server takes no canvas: start it with --canvas", "vllm_xargs")
+    if asked.model not in (None, defaults.name):
+        raise Refused(f"the model is {defaults.name!r}", "model", 404)
+    length = asked.max_tokens or asked.max_completion_tokens or defaults.length
+    steps, block = asked.steps or min(defaults.steps, length), asked.block_length or length
+    try:
+        steps_per_block(length, block, steps)
+    except ValueError as error:
+        raise Refused(str(error), "block_length") from None
+    prefill = pinned(asked, length)
+    try:
+        canvas = lm.canvas([[message.plain() for message in asked.messages]], length, prefill)
+    except ValueError as error:
+        raise Refused(str(error).replace("prompts[0]", "the prompt"), "messages") from None
+    settings = Settings(canvas.prompt_length, length, steps, block, asked.temperature,
+                        asked.remasking, asked.cfg_scale)
+    return [Job(canvas.ids[0], settings, asked.seed + i) for i in range(asked.n)]
+
+
+def pinned(asked: Request, length: int) -> dict[int, list[int]]:
+    """The pinned slots of the seed canvas, as lm.canvas takes them."""
+    if not asked.vllm_xargs:
+        return {}
+    seed, slots = asked.vllm_xargs.diffusion_seed_canvas, asked.vllm_xargs.diffusion_pinned
+    if lost := [slot for slot in slots if slot >= min(len(seed), length)]:
+        raise Refused(f"diffusion_pinned: slot {lost[0]} is behind the {len(seed)} ids of "
+                      f"diffusion_seed_canvas, or the {length} slots", "vllm_xargs")
+    return {slot: [seed[slot]] for slot in sorted({*slots})}
+
+
+class Reply:
+    """What goes back to one client."""
+
+    def __init__(self, asked: Request, model: str, jobs: list[Job]) -> None:
+        self.asked, self.jobs = asked, jobs
+        self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()),
+                     "model": model}
+        self.loop, self.changed = asyncio.get_running_loop(), asyncio.Event()
+        self.drafts: dict[int, list[int]] = {}  # the newest alone: a slow client piles up nothing
+        if asked.stream:
+            for i, job in enumerate(jobs):
+                job.draft = self._noted(i)
+        for job in jobs:
+            job.done.add_done_callback(lambda _: self._wake())
+
+    async def whole(self, http: Http) -> dict[str, Any]:
+        """The response when it is complete, unless the client has gone."""
+        waiting = asyncio.gather(*(asyncio.wrap_future(job.done) for job in self.jobs))
+        try:
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=0.5)
+                if not waiting.done() and await http.is_disconnected():
+                    raise Refused("the client has gone", status=499)
+            found = await waiting
+        finally:
+            self._abandon()
+            waiting.cancel()
+        return self.head | {"object": "chat.completion", "usage": self._usage(found), "choices": [
+            {"index": i, "message": {"role": "assistant", "content": self._cut(one.text)},
+             "finish_reason": "stop" if one.ended or self._cut(one.text) != one.text else "length",
+             "logprobs": None} for i, one in enumerate(found)]}
+
+    async def events(self, lm: DiffusionLM) -> AsyncIterator[str]:
+        """Server-sent events. `delta.content` grows from the left as slots there are final, so
+        that what a client joins is the response; `draft` is the whole canvas, with masks."""
+        sent = [""] * len(self.jobs)
+        try:
+            for i in range(len(self.jobs)):
+                yield self._event(i, {"role": "assistant", "content": ""})
+            while True:
+                await self.changed.wait()
+                self.changed.clear()
+                drafts, self.drafts = self.drafts, {}
+                done = all(job.done.done() for job in self.jobs)
+                for i, ids in sorted(drafts.items()):
+                    final = ids[: [*ids, lm.mask_id].index(lm.mask_id)]
+                    text = self._cut(lm.decode([final])[0])
+                    yield self._event(i, {"content": text[len(sent[i]):]},
+                                      draft=lm.tokenizer.decode(ids))
+                    sent[i] = text
+                if done:
+                    break
+            found = [job.done.result() for job in self.jobs]
+            for i, one in enumerate(found):
+                yield self._event(i, {"content": self._cut(one.text)[len(sent[i]):]},
+                                  "stop" if one.ended else "length")
+            if self.asked.stream_options and self.asked.stream_options.include_usage:
+                yield self._line({"choices": [], "usage": self._usage(found)})
+            yield "data: [DONE]\n\n"
+        finally:  # also where the client hangs up
+            self._abandon()
+
+    def _noted(self, i):
+        def note(ids):
+            self.drafts[i] = ids
+            self._wake()
+        return note
+
+    def _wake(self):
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.changed.set)
+
+    def _abandon(self):
+        for job in self.jobs:
+            job.abandoned = not job.done.done()
+
+    def _cut(self, text):
+        ends = [at for stop in self.asked.stops if (at := text.find(stop)) >= 0]
+        return text[: min(ends)] if ends else text
+
+    def _usage(self, found: list[Response]):
+        prompt = self.jobs[0].settings.prompt_length
+        made = sum(len(one.ids) for one in found)
+        return {"prompt_tokens": prompt, "completion_tokens": made,
+                "total_tokens": prompt + made, "forwards": sum(one.forwards for one in found)}
+
+    def _event(self, i, delta, finish=None, **more):
+        return self._line({"choices": [{"index": i, "delta": delta, "finish_reason": finish,
+                                        "logprobs": None} | more]})
+
+    def _line(self, body):
+        whole = self.head | {"object": "chat.completion.chunk"} | body
+        return f"data: {json.dumps(whole, ensure_ascii=False)}\n\n"

@@ -1,0 +1,186 @@
+"""The endpoint over a shipped model, by a real client against a real server."""
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx
+import openai
+import pytest
+import uvicorn
+
+import mosa
+from mosa.pipeline.params import ROOT
+from mosa.serve import app as serving
+from mosa.serve.app import Defaults, app
+
+ASK = [{"role": "user", "content": "how do i make a silver orb ?"}]
+FAST = {"max_tokens": 32, "extra_body": {"steps": 8}}
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return mosa.load(ROOT / "models/embedded-0")
+
+
+@contextmanager
+def running(lm, **defaults):
+    config = uvicorn.Config(app(lm, Defaults("embedded-0", **defaults), 8), port=0,
+                            log_level="error", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def url(lm):
+    with running(lm, canvas=True) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url):
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def alone(lm, seed=0, temperature=0.0, prefill=None, chat=ASK):
+    canvas = lm.canvas([chat], 32, prefill)
+    return mosa.denoise(lm, canvas, 8, temperature=temperature, seed=seed)
+
+
+def test_a_response_is_that_of_the_sampler(lm, client):
+    said = client.chat.completions.create(model="embedded-0", messages=ASK, **FAST)
+    assert said.choices[0].message.content == alone(lm).texts[0]
+    assert said.usage.completion_tokens == 32
+
+
+def test_n_and_seed_are_the_samplers(lm, client):
+    said = client.chat.completions.create(model="embedded-0", messages=ASK, n=3, seed=5,
+                                          temperature=1.0, **FAST)
+    assert [choice.message.content for choice in said.choices] == [
+        alone(lm, seed, 1.0).texts[0] for seed in (5, 6, 7)]
+
+
+def test_a_stream_joins_to_the_response_and_shows_the_draft(lm, url):
+    body = {"messages": ASK, "max_tokens": 32, "steps": 8, "stream": True,
+            "stream_options": {"include_usage": True}}
+    text, drafts, usage = "", [], None
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as said:
+        for line in said.iter_lines():
+            if not line or line == "data: [DONE]":
+                continue
+            event = json.loads(line.removeprefix("data: "))
+            usage = event.get("usage", usage)
+            for choice in event["choices"]:
+                text += choice["delta"].get("content", "")
+                drafts += [choice["draft"]] if "draft" in choice else []
+    assert text == alone(lm).texts[0] and drafts and usage["completion_tokens"] == 32
+
+
+def test_pinned_slots_stay(lm, client):
+    ids = lm.encode("the next step is to")
+    seed = [0] * 10 + ids
+    xargs = {"diffusion_seed_canvas": seed, "diffusion_pinned": list(range(10, 10 + len(ids)))}
+    said = client.chat.completions.create(model="embedded-0", messages=ASK, max_tokens=32,
+                                          extra_body={"steps": 8, "vllm_xargs": xargs})
+    assert said.choices[0].message.content == alone(lm, prefill={10: ids}).texts[0]
+    assert "the next step is to" in said.choices[0].message.content
+
+
+def test_a_stop_cuts(lm, client):
+    text = alone(lm).texts[0]
+    stop = text.split()[4]
+    said = client.chat.completions.create(model="embedded-0", messages=ASK, stop=[stop], **FAST)
+    assert said.choices[0].message.content == text[: text.index(stop)]
+
+
+def says(content):
+    return {"messages": [{"role": "user", "content": content}]}
+
+
+BAD = {
+    "no JSON": ("{", 400, "Invalid JSON"),
+    "an unknown field": ({"messages": ASK, "diffusion_steps": 3}, 400, "diffusion_steps"),
+    "no messages": ({"messages": []}, 400, "messages"),
+    "a role": ({"messages": [{"role": "judge", "content": "a"}]}, 400, "role"),
+    "an image": (says([{"type": "image_url"}]), 400, "content"),
+    "an unknown word": (says("zzz"), 400, "zzz"),
+    "too long a prompt": (says("orb " * 9000), 400, "positions"),
+    "a block that does not divide": ({"messages": ASK, "block_length": 5}, 400, "divide"),
+    "too many steps": ({"messages": ASK, "max_tokens": 10**9}, 400, "max_tokens"),
+    "a remasking": ({"messages": ASK, "remasking": "best"}, 400, "remasking"),
+    "a penalty": ({"messages": ASK, "frequency_penalty": 0.5}, 400, "frequency_penalty"),
+    "NaN": ('{"messages": [], "temperature": NaN}', 400, ""),
+    "another model": ({"messages": ASK, "model": "gpt-4"}, 404, "embedded-0"),
+    "a pin behind the seed": ({"messages": ASK, "vllm_xargs": {
+        "diffusion_seed_canvas": [1], "diffusion_pinned": [3]}}, 400, "diffusion_pinned"),
+    "a seed beyond the vocabulary": ({"messages": ASK, "vllm_xargs": {
+        "diffusion_seed_canvas": [10**6], "diffusion_pinned": [0]}}, 400, "vocabulary"),
+    "a huge body": (says("a" * 2_000_000), 413, "bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_a_4xx_that_names_it(url, name):
+    body, status, word = BAD[name]
+    content = body if isinstance(body, str) else json.dumps(body)
+    said = httpx.post(f"{url}/v1/chat/completions", content=content, timeout=60)
+    assert said.status_code == status and word in said.json()["error"]["message"]
+
+
+def test_the_canvas_is_closed_unless_it_is_opened(lm):
+    with running(lm) as url:
+        said = httpx.post(f"{url}/v1/chat/completions", json={"messages": ASK, "vllm_xargs": {
+            "diffusion_seed_canvas": [1], "diffusion_pinned": [0]}})
+    assert said.status_code == 400 and "--canvas" in said.json()["error"]["message"]
+
+
+def test_who_hangs_up_leaves_the_others_their_responses(lm, url):
+    """A client that leaves amid a stream, one that leaves before, and one that waits."""
+    body = {"messages": ASK, "max_tokens": 32, "steps": 8}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body | {"stream": True}) as said:
+        next(said.iter_lines())
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{url}/v1/chat/completions", json=body | {
+            "max_tokens": 128, "steps": 128, "n": 8},
+                   timeout=httpx.Timeout(5, read=0.05))
+    said = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+    assert said["choices"][0]["message"]["content"] == alone(lm).texts[0]
+
+
+def test_many_at_once_get_what_each_would_get_alone(lm, url):
+    nouns = ["orb", "lantern", "amulet"]
+    chats = [[{"role": "user", "content": f"how do i make a silver {noun} ?"}] for noun in nouns]
+    expected = {noun: alone(lm, chat=chat).texts[0] for noun, chat in zip(nouns, chats)}
+    found, lock = [], threading.Lock()
+
+    def ask(i):
+        said = httpx.post(f"{url}/v1/chat/completions", timeout=120, json={
+            "messages": chats[i % 3], "max_tokens": 32, "steps": 8}).json()
+        with lock:
+            found.append((nouns[i % 3], said["choices"][0]["message"]["content"]))
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 30 and all(text == expected[noun] for noun, text in found)
+
+
+def test_a_full_queue_says_so(lm, monkeypatch):
+    monkeypatch.setattr(serving, "Engine", lambda lm, size: Engine(lm, size, waiting=0))
+    from mosa.serve.engine import Engine
+    with running(lm) as url:
+        said = httpx.post(f"{url}/v1/chat/completions", json={"messages": ASK})
+    assert said.status_code == 429 and said.headers["Retry-After"]
