@@ -1,12 +1,13 @@
 """Attacks that converse with the target: behaviours advance together, so that batches are full.
 
-    def attack(behaviour):                           # a generator: the algorithm, top to bottom
-        [answer] = yield Help([chat])                # what a helper is asked, a language model
-        [row] = yield [{"messages": chat}]           # what the target is asked; its rows come back
+    def attack(behaviour, helper):                      # a generator: the algorithm, top to bottom
+        texts = yield from helper.propose(behaviour, "prompt", 4, "0")
+        rows = yield [user(text) for text in texts]     # what the target is asked; its rows
+        nats = yield Likely([user(texts[0]) | {"phrase": "sure ,", "position": 0}])    # floats
         ...
-        return [row]                                 # what is judged
+        return [row]                                    # what is judged
 
-    rows = together(attack, behaviours, target, sampler, access="A0", helper=endpoint.ask)
+    found = together(attack, behaviours, target, sampler, access="A0", helper=helper)
 
 A wave is what all unfinished behaviours ask the target next, when none of them waits for the
 helper. Its finished batches are kept as those of any other generation (mosa.target), and a helper's
@@ -19,21 +20,35 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from mosa.attacks.helpers import Counted, Helper
 from mosa.endpoint import Answer, Chat
+from mosa.lm.diffusion import first_step_loglik
+from mosa.pipeline.rows import fingerprint
 from mosa.pipeline.sections import Sampler
 
-Access = Literal["A0", "A1", "A2"]
-Query = dict[str, Any]  # messages; prefill, of an attacker who holds the canvas
-Attack = Generator["list[Query] | Help", list, list[dict]]
+Access = Literal["A0", "A1", "A2", "A3"]
+# messages; prefill, of an attacker who holds the canvas; decode, what differs from the sampler
+# section; seed, of what is drawn; and whatever else the row shall hold
+Query = dict[str, Any]
+Attack = Generator["list[Query] | Help | Likely", list, list[dict]]
+AT_ONCE = 64  # rows of one forward
 
 
 @dataclass(frozen=True)
 class Help:
-    """Chats for the helper, which answers each with an Answer (mosa.endpoint)."""
+    """Chats for the helper's model, which answers each with an Answer (mosa.endpoint)."""
 
     chats: Sequence[Chat]
     seed: int = 0  # of the first; the others count on
     options: tuple[tuple[str, Any], ...] = ()  # of Endpoint.ask, such as ("temperature", 1.0)
+
+
+@dataclass(frozen=True)
+class Likely:
+    """Queries with `phrase` (text) and `position`: how likely is it there, in nats, before the
+    first step? One forward each, and access A3."""
+
+    queries: Sequence[Query]
 
 
 class Decoder(Protocol):
@@ -42,101 +57,181 @@ class Decoder(Protocol):
     def generate(self, requests: list[dict], sampler: Sampler, part: str) -> list[dict]: ...
 
 
-def together(attack: Callable[[dict], Attack], behaviours: list[dict], target: Decoder,
-             sampler: Sampler, access: Access,
-             helper: Callable[..., list[Answer]] | None = None) -> list[dict]:
-    """Rows that `attack` returns of every behaviour, in their order, each with what it cost:
+@dataclass
+class Found:
+    """What attacks on several behaviours brought."""
+
+    rows: list[dict]  # what each attack returned: these are judged as its success
+    queries: list[dict]  # every row that the target was asked for, in the order of each behaviour
+
+
+def user(text: str) -> Query:
+    """A query of one user turn."""
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+def first_step(target: Any, queries: Sequence[Query], sampler: Sampler) -> list[float]:
+    """log p of each query's phrase at its position, summed over its tokens, from one forward."""
+    lm, found = target.lm, []
+    for i in range(0, len(queries), AT_ONCE):
+        some = [target.reminded(query) for query in queries[i : i + AT_ONCE]]
+        canvas = lm.canvas([query["messages"] for query in some], sampler.length,
+                           [query.get("prefill", {}) for query in some])
+        spans = [lm.encode(query["phrase"]) for query in some]
+        found += first_step_loglik(lm, canvas, spans, [q["position"] for q in some]).tolist()
+    return found
+
+
+def together(attack: Callable[[dict, Any], Attack], behaviours: list[dict], target: Decoder,
+             sampler: Sampler, access: Access, helper: Helper | None = None,
+             likely: Callable[..., list[float]] = first_step, part: str = "") -> Found:
+    """What `attack` finds of every behaviour, in their order, each row with what it cost:
     response.search_queries and search_forwards, of all the target was asked for this behaviour but
-    the row itself, and helper_calls.
+    the row itself; helper_calls and judge_calls, texts that the helper made, and read.
 
     behaviours: requests of a stage (id, messages, ...). A row of an answer that the attack asked
-    for holds the behaviour's keys, the query's, `query` (its number, from 0) and `access`.
+    for holds the behaviour's keys, the query's, `query` (its number, from 0) and `access`. Of an
+    attack that returns nothing the row is the behaviour as it is, asked at the end: a failed
+    search counts. part: which of several calls of a stage this is.
 
     Raises PermissionError for a query beyond `access`, naming what it touched; ValueError for two
-    behaviours of one id.
+    behaviours of one id, and for a helper that asks a model and has none.
     """
     if len({behaviour["id"] for behaviour in behaviours}) < len(behaviours):
         raise ValueError("two behaviours have one id: attack each once")
-    runs = [_Run(behaviour, attack(behaviour), access) for behaviour in behaviours]
+    runs = [_Run(behaviour, attack, access, helper) for behaviour in behaviours]
     wave = 0
     while True:
         for run in runs:
             run.advance()
-        while helped := [run for run in runs if isinstance(run.asks, Help)]:
-            _help(helped, helper)
+        while (chats := _waiting(runs, Help)) or (odds := _waiting(runs, Likely)):
+            if chats:
+                _help(chats, getattr(helper, "ask", None))
+            else:
+                _weigh(odds, target, sampler, likely)
         if not (asking := [run for run in runs if run.asks]):
             break
         asked = [query for run in asking for query in run.asks]
-        rows = iter(target.generate(asked, sampler, f"wave-{wave:03d}"))
+        rows = iter(_decoded(asked, target, sampler, f"{part}wave-{wave:03d}"))
         for run in asking:
             run.answers = [next(rows) for _ in run.asks]
         wave += 1
-    return [row for run in runs for row in run.rows()]
+    return Found([row for run in runs for row in run.rows()],
+                 [row for run in runs for row in run.asked])
 
 
-def _help(runs: list["_Run"], helper: Callable[..., list[Answer]]) -> None:
-    """Ask the helper what these runs want of it, what has the same options at once."""
+def _waiting(runs: list["_Run"], kind: type) -> list["_Run"]:
+    return [run for run in runs if isinstance(run.asks, kind)]
+
+
+def _decoded(asked: list[Query], target: Decoder, sampler: Sampler, part: str) -> list[dict]:
+    """Rows of the queries in their order; those of one `decode` share batches."""
+    alike = defaultdict(list)
+    for i, query in enumerate(asked):
+        alike[fingerprint(query.get("decode", {})) if query.get("decode") else ""].append(i)
+    found = {}
+    for name, some in alike.items():
+        how = sampler.model_copy(update=asked[some[0]].get("decode", {})) if name else sampler
+        rows = target.generate([asked[i] for i in some], how, f"{part}{name and '-' + name[:8]}")
+        found |= dict(zip(some, rows, strict=True))
+    return [found[i] for i in range(len(asked))]
+
+
+def _help(runs: list["_Run"], ask: Callable[..., list[Answer]] | None) -> None:
+    """Ask the helper's model what these runs want of it, what has the same options at once."""
+    if ask is None:
+        raise ValueError("the helper wants to ask a model and has none: it needs `ask`")
     alike = defaultdict(list)
     for run in runs:
         alike[run.asks.options].append(run)
     for options, some in alike.items():
         chats = [(chat, run.asks.seed + i) for run in some for i, chat in enumerate(run.asks.chats)]
-        answers = iter(helper(*map(list, zip(*chats)), **dict(options)))
+        answers = iter(ask(*map(list, zip(*chats)), **dict(options)) if chats else [])
         for run in some:
             run.answers = [next(answers) for _ in run.asks.chats]
-            run.helped += len(run.answers)
             run.advance()
+
+
+def _weigh(runs: list["_Run"], target: Decoder, sampler: Sampler,
+           likely: Callable[..., list[float]]) -> None:
+    """Likelihoods of all that these runs ask for, together."""
+    queries = [query for run in runs for query in run.asks.queries]
+    values = iter(likely(target, queries, sampler))
+    for run in runs:
+        run.answers = [next(values) for _ in run.asks.queries]
+        run.forwards += len(run.answers)
+        run.advance()
 
 
 class _Run:
     """One behaviour under attack."""
 
-    def __init__(self, behaviour, steps, access):
-        self.behaviour, self.steps, self.access = behaviour, steps, access
+    def __init__(self, behaviour, attack, access, helper):
+        self.behaviour, self.access = behaviour, access
+        self.helper = helper and Counted(helper)
+        self.steps = attack(behaviour, self.helper)
         self.answers, self.asks = None, []
-        self.queries = self.forwards = self.helped = 0
+        self.number = self.forwards = 0
+        self.asked = []  # rows
         self.texts = set()  # what the target has said: the attacker may quote it
         self.found = None
 
     def advance(self):
         """Give the answers to what was asked, and take what is asked next; nothing at the end."""
-        if self.found is not None:
+        if self.asks is None:
             return
-        if not isinstance(self.asks, Help):
+        if isinstance(self.asks, list):
             for row in self.answers or []:
+                self.asked.append(row)
                 self.texts.add(row["response"]["text"])
                 self.forwards += row["response"]["forwards"]
+        if self.found is not None:  # the behaviour as it is has been asked
+            self.found, self.asks = self.found or self.answers, None
+            return
         try:
             asks = self.steps.send(self.answers)
-            while not isinstance(asks, Help) and not asks:  # nothing this time
+            while asks == []:  # nothing this time
                 asks = self.steps.send([])
         except StopIteration as end:
-            self.asks, self.found = [], end.value or []
+            self.found, self.answers = end.value or [], None
+            self.asks = None if self.found else self._queries([self.behaviour])
             return
-        self.asks = asks if isinstance(asks, Help) else [self._asked(query) for query in asks]
+        if isinstance(asks, Likely):
+            self._allowed("A3", "a likelihood")
+        self.asks = self._queries(asks) if isinstance(asks, list) else asks
 
-    def _asked(self, query):
-        """A query as a request of the target's."""
-        level, touched = touches(query, self.texts)
+    def _queries(self, queries):
+        """Queries as requests of the target's."""
+        for query in queries:
+            self._allowed(*touches(query, self.texts))
+        numbers = range(self.number, self.number + len(queries))
+        self.number += len(queries)
+        return [self.behaviour | query | {"query": number, "access": self.access}
+                for number, query in zip(numbers, queries)]
+
+    def _allowed(self, level, touched):
         if level > self.access:
             raise PermissionError(f"{self.behaviour['id']}: {touched} needs {level}, and the "
                                   f"attack declares {self.access}")
-        number, self.queries = self.queries, self.queries + 1
-        return self.behaviour | query | {"query": number, "access": self.access}
 
     def rows(self):
         """The rows that the attack returned, with its cost beside each."""
+        helper = self.helper
         return [row | {"response": row["response"] | {
-            "search_queries": self.queries - 1, "helper_calls": self.helped,
-            "search_forwards": self.forwards - row["response"]["forwards"]}} for row in self.found]
+            "search_queries": self.number - 1,
+            "search_forwards": self.forwards - row["response"]["forwards"],
+            "helper_calls": helper.calls if helper else 0,
+            "judge_calls": helper.judged if helper else 0}} for row in self.found]
 
 
 def touches(query: Query, said: set[str]) -> tuple[Access, str]:
-    """The access level that a query needs, and for what: A2 for slots of the response, A1 for a
-    turn of the assistant that the target never wrote, A0 for all else."""
+    """The access level that a query needs, and for what: A2 for slots of the response, or token ids
+    in place of a chat; A1 for a turn of the assistant that the target never wrote; A0 else."""
     if query.get("prefill"):
         return "A2", "a prefilled response"
     for message in query["messages"]:
+        if not isinstance(message, dict):
+            return "A2", "a prompt of token ids"
         if message["role"] == "system":
             return "A1", "a system turn"
         if message["role"] == "assistant" and message["content"] not in said:

@@ -1,9 +1,13 @@
 """Behaviours advance together, each sees its own answers alone, and levels are kept."""
 
-import pytest
+from types import SimpleNamespace
 
-from mosa.attacks.drive import Help, together
+import pytest
+from tiny_model import tiny
+
+from mosa.attacks.drive import Help, Likely, first_step, together
 from mosa.endpoint import Answer
+from mosa.pipeline.sections import Sampler
 
 
 class Scripted:
@@ -22,7 +26,7 @@ def user(text):
     return {"role": "user", "content": text}
 
 
-def counting(behaviour):
+def counting(behaviour, helper):
     """Asks as many times as its id says; two at once the first time."""
     first = yield [{"messages": [user("a")]}, {"messages": [user("b")]}]
     rows = [first[1]]
@@ -37,7 +41,7 @@ def behaviours(*ids):
 
 def test_waves_hold_all_that_is_asked_at_once():
     target = Scripted()
-    rows = together(counting, behaviours(1, 3, 2), target, None, "A0")
+    rows = together(counting, behaviours(1, 3, 2), target, None, "A0").rows
     assert [len(asked) for _, asked in target.waves] == [6, 2, 1]
     assert [part for part, _ in target.waves] == ["wave-000", "wave-001", "wave-002"]
     assert [row["request"]["id"] for row in rows] == ["1", "3", "2"]
@@ -45,26 +49,87 @@ def test_waves_hold_all_that_is_asked_at_once():
 
 
 def test_costs_are_counted_by_behaviour():
-    rows = together(counting, behaviours(1, 3), Scripted(), None, "A0")
+    rows = together(counting, behaviours(1, 3), Scripted(), None, "A0").rows
     assert [row["response"]["search_queries"] for row in rows] == [1, 3]
     assert [row["response"]["search_forwards"] for row in rows] == [8, 24]
     assert [row["request"]["query"] for row in rows] == [1, 3]
 
 
 def test_what_one_behaviour_gets_does_not_depend_on_the_others():
-    alone = together(counting, behaviours(3), Scripted(), None, "A0")
-    among = together(counting, behaviours(2, 3, 1), Scripted(), None, "A0")
+    alone = together(counting, behaviours(3), Scripted(), None, "A0").rows
+    among = together(counting, behaviours(2, 3, 1), Scripted(), None, "A0").rows
     assert alone == [row for row in among if row["request"]["id"] == "3"]
 
 
-def test_an_attack_may_find_nothing_and_may_skip_a_wave():
-    def quiet(behaviour):
+def test_a_wave_may_be_skipped_and_what_finds_nothing_counts_as_the_plain_request():
+    def quiet(behaviour, helper):
         yield []
         [row] = yield [{"messages": [user("a")]}]
         return [] if behaviour["id"] == "1" else [row]
 
-    rows = together(quiet, behaviours(1, 2), Scripted(), None, "A0")
-    assert [row["request"]["id"] for row in rows] == ["2"]
+    found = together(quiet, behaviours(1, 2), Scripted(), None, "A0")
+    assert [(row["request"]["id"], row["response"]["text"]) for row in found.rows] == [
+        ("1", "echo x"), ("2", "echo a")]
+    assert [row["response"]["search_queries"] for row in found.rows] == [1, 0]
+    assert [row["response"]["text"] for row in found.queries] == ["echo a", "echo x", "echo a"]
+
+
+def test_queries_that_are_decoded_alike_go_together():
+    class Sampled(Scripted):
+        def generate(self, requests, sampler, part):
+            rows = super().generate(requests, sampler, part)
+            return [row | {"response": row["response"] | {"t": sampler.temperature}}
+                    for row in rows]
+
+    def attack(behaviour, helper):
+        warm = {"decode": {"temperature": 1.0}}
+        rows = yield [{"messages": [user(t)]} | how for t, how in zip("abc", [warm, {}, warm])]
+        return rows
+
+    sampler = Sampler(length=8, steps=8, block_length=8, temperature=0.0, cfg_scale=0.0,
+                      remasking="low_confidence", stop_at_eos=True, batch_size=2)
+    target = Sampled()
+    rows = together(attack, behaviours(1, 2), target, sampler, "A0").rows
+    assert [row["response"]["text"] for row in rows] == ["echo a", "echo b", "echo c"] * 2
+    assert [row["response"]["t"] for row in rows] == [1.0, 0.0, 1.0] * 2
+    assert [len(asked) for _, asked in target.waves] == [4, 2]
+
+
+def test_likelihoods_of_all_behaviours_are_taken_together_and_need_A3():
+    calls = []
+
+    def likely(target, queries, sampler):
+        calls.append(len(queries))
+        return [float(query["position"]) for query in queries]
+
+    def attack(behaviour, helper):
+        some = [{"messages": [user("x")], "phrase": "sure", "position": i} for i in (3, 4)]
+        values = yield Likely(some)
+        rows = yield [{"messages": [user(f"{values}")]}]
+        return rows
+
+    found = together(attack, behaviours(1, 2), Scripted(), None, "A3", likely=likely)
+    assert calls == [4]
+    assert [row["response"]["text"] for row in found.rows] == ["echo [3.0, 4.0]"] * 2
+    assert [row["response"]["search_forwards"] for row in found.rows] == [2, 2]
+    with pytest.raises(PermissionError, match="a likelihood needs A3"):
+        together(attack, behaviours(1), Scripted(), None, "A2", likely=likely)
+
+
+def test_first_step_is_one_forward_of_the_masked_response():
+    """Beside the plain sum of log-probabilities."""
+    lm = tiny()
+    target = SimpleNamespace(lm=lm, reminded=lambda query: query)
+    queries = [{"messages": [user("how do i make it ?")], "phrase": "sure ,", "position": 2},
+               {"messages": [user("how ?")], "phrase": "first , cut", "position": 0,
+                "prefill": {"5": "next ,"}}]
+    found = first_step(target, queries, SimpleNamespace(length=8))
+    for query, value in zip(queries, found):
+        canvas = lm.canvas([query["messages"]], 8, query.get("prefill", {}))
+        logp = lm(canvas.ids)[0, canvas.prompt_length:].double().log_softmax(-1)
+        wanted = sum(float(logp[query["position"] + i, token])
+                     for i, token in enumerate(lm.encode(query["phrase"])))
+        assert value == pytest.approx(wanted, abs=1e-4)
 
 
 @pytest.mark.parametrize("query, level, what", [
@@ -74,7 +139,7 @@ def test_an_attack_may_find_nothing_and_may_skip_a_wave():
     ({"messages": [{"role": "system", "content": "be kind"}, user("a")]}, "A1", "system"),
 ])
 def test_a_query_beyond_the_declared_level_is_stopped(query, level, what):
-    def attack(behaviour):
+    def attack(behaviour, helper):
         rows = yield [query]
         return rows
 
@@ -85,7 +150,7 @@ def test_a_query_beyond_the_declared_level_is_stopped(query, level, what):
 
 
 def test_what_the_target_said_may_be_quoted_at_level_0():
-    def converse(behaviour):
+    def converse(behaviour, helper):
         [row] = yield [{"messages": [user("a")]}]
         rows = yield [{"messages": [user("a"), {"role": "assistant", "content":
                                                 row["response"]["text"]}, user("b")]}]
@@ -99,23 +164,46 @@ def test_an_id_is_attacked_once():
         together(counting, behaviours(1, 1), Scripted(), None, "A0")
 
 
-def test_the_helper_is_asked_for_all_at_once_between_two_waves():
-    calls = []
+class Chatty:
+    """A helper that asks a model."""
 
-    def helper(chats, seeds, **options):
-        calls.append((len(chats), seeds, options))
+    phrases, lines = {}, {}
+
+    def __init__(self):
+        self.calls = []
+
+    def ask(self, chats, seeds, **options):
+        self.calls.append((len(chats), seeds, options))
         return [Answer(f"{chat[-1]['content']}?", "stop", 1) for chat in chats]
 
-    def attack(behaviour):
-        warm = (("temperature", 1.0),)
-        first, second = yield Help([[user("p")], [user("q")]], 7, warm)
-        [third] = yield Help([[user(second.text)]])
-        rows = yield [{"messages": [user(first.text + third.text)]}]
+    def propose(self, behaviour, kind, n, seed, tries=()):
+        answers = yield Help([[user(text)] for text in "pq"[:n]], 7, (("temperature", 1.0),))
+        return [answer.text for answer in answers]
+
+    def score(self, behaviour, texts):
+        answers = yield Help([[user(text)] for text in texts])
+        return [len(answer.text) for answer in answers]
+
+
+def test_the_helper_is_asked_for_all_at_once_between_two_waves_and_counted():
+    def attack(behaviour, helper):
+        texts = yield from helper.propose(behaviour, "prompt", 2, "0")
+        [score] = yield from helper.score(behaviour, texts[:1])
+        rows = yield [{"messages": [user(f"{texts} {score}")]}]
         return rows
 
-    target = Scripted()
-    rows = together(attack, behaviours(1, 2), target, None, "A0", helper)
-    assert calls == [(4, [7, 8, 7, 8], {"temperature": 1.0}), (2, [0, 0], {})]
+    target, helper = Scripted(), Chatty()
+    rows = together(attack, behaviours(1, 2), target, None, "A0", helper).rows
+    assert helper.calls == [(4, [7, 8, 7, 8], {"temperature": 1.0}), (2, [0, 0], {})]
     assert len(target.waves) == 1
-    assert [row["response"]["text"] for row in rows] == ["echo p?q??"] * 2
-    assert [row["response"]["helper_calls"] for row in rows] == [3, 3]
+    assert [row["response"]["text"] for row in rows] == ["echo ['p?', 'q?'] 3"] * 2
+    assert [(row["response"]["helper_calls"], row["response"]["judge_calls"])
+            for row in rows] == [(2, 1)] * 2
+
+
+def test_a_helper_that_asks_nobody_says_what_it_needs():
+    def attack(behaviour, helper):
+        yield Help([[user("p")]])
+
+    with pytest.raises(ValueError, match="needs `ask`"):
+        together(attack, behaviours(1), Scripted(), None, "A0")

@@ -1,7 +1,7 @@
 """TAP prunes, branches and stops as published."""
 
 from mosa.attacks import tap
-from mosa.attacks.drive import together
+from mosa.attacks.drive import user
 
 
 class Target:
@@ -17,32 +17,31 @@ class Target:
 class Helper:
     """A prompt is a path of branches, such as "a03"; scores and topics are scripted."""
 
-    def __init__(self, scores=lambda prompt: 1, topical=lambda prompt: True):
-        self.score, self.topical, self.seen = scores, topical, []
+    def __init__(self, scores=lambda prompt: 0.1, topical=lambda prompt: True):
+        self.scored, self.topical, self.seen = scores, topical, []
 
-    def improve(self, behaviour, history, n, seed):
+    phrases, lines = {"procedural": ["then do"]}, {}
+
+    def propose(self, behaviour, kind, n, seed, tries=()):
         yield from ()
-        self.seen.append([turn.prompt for turn in history])
-        start = history[-1].prompt if history else "a"
+        self.kind = kind
+        self.seen.append([one.text for one in tries])
+        start = tries[-1].text if tries else "a"
         return [f"{start}{i}" for i in range(n)]
 
-    def asked(self, prompt, behaviour):
-        return [{"role": "user", "content": prompt}]
-
-    def on_topic(self, prompts, behaviour):
+    def on_topic(self, behaviour, prompts):
         yield from ()
         return [self.topical(prompt) for prompt in prompts]
 
-    def scores(self, rows, behaviour):
+    def score(self, behaviour, texts):
         yield from ()
-        return [self.score(row["request"]["messages"][-1]["content"]) for row in rows]
+        return [self.scored(text.split()[1]) for text in texts]
 
 
 def run(helper, **values):
     target = Target()
-    rows = together(lambda behaviour: tap.attack(behaviour, helper, tap.Config(**values)),
-                    [{"id": "b"}], target, None, "A0")
-    return target.asked, rows
+    found = tap.run(target, [{"id": "b", **user("x")}], helper, tap.Config(**values), None)
+    return target.asked, found.rows
 
 
 def test_the_published_setting_asks_at_most_94_times():
@@ -51,29 +50,33 @@ def test_the_published_setting_asks_at_most_94_times():
 
 
 def test_the_best_leaves_grow_on():
-    asked, [row] = run(Helper(lambda prompt: 1 + prompt.count("2")), depth=3, width=2, branching=3)
+    asked, [row] = run(Helper(lambda prompt: prompt.count("2") / 10), depth=3, width=2, branching=3)
     assert asked[0] == ["a0", "a1"]  # the first `width` on topic
-    asked, [row] = run(Helper(lambda prompt: 1 + prompt.count("2")), depth=3, width=3, branching=3)
+    asked, [row] = run(Helper(lambda prompt: prompt.count("2") / 10), depth=3, width=3, branching=3)
     assert asked == [["a0", "a1", "a2"], ["a20", "a21", "a22"], ["a220", "a221", "a222"]]
-    assert row["request"]["messages"][-1]["content"] == "a222" and row["request"]["score"] == 4
+    assert row["request"]["messages"][-1]["content"] == "a222" and row["request"]["score"] == 0.2
 
 
 def test_what_is_off_topic_is_never_asked():
     asked, _ = run(Helper(topical=lambda prompt: not prompt.endswith("0")), depth=2, width=9,
                        branching=2)
     assert asked == [["a1"], ["a11"]]
-    assert run(Helper(topical=lambda prompt: False))[1] == []
 
 
-def test_a_ten_ends_the_search():
-    asked, [row] = run(Helper(lambda prompt: 10 if prompt == "a01" else 2), depth=5, width=4,
+def test_a_search_without_a_prompt_on_topic_counts_as_the_plain_request():
+    asked, [row] = run(Helper(topical=lambda prompt: False))
+    assert asked == [["x"]] and row["response"]["search_queries"] == 0
+
+
+def test_a_full_score_ends_the_search():
+    asked, [row] = run(Helper(lambda prompt: 1 if prompt == "a01" else 0.2), depth=5, width=4,
                        branching=2)
     assert len(asked) == 2 and row["response"]["text"] == "re a01"
     assert row["response"]["search_queries"] == 2 + 4 - 1 and row["request"]["depth"] == 1
 
 
 def test_the_best_of_all_rounds_is_returned():
-    _, [row] = run(Helper(lambda prompt: 9 - len(prompt)), depth=3, width=1, branching=1)
+    _, [row] = run(Helper(lambda prompt: (9 - len(prompt)) / 10), depth=3, width=1, branching=1)
     assert row["request"]["messages"][-1]["content"] == "a0"
 
 
@@ -87,3 +90,25 @@ def test_the_attacker_sees_the_last_turns_alone():
 def test_streams_are_trees_of_their_own():
     asked, _ = run(Helper(), depth=1, streams=3, branching=2)
     assert asked == [["a0", "a1"] * 3]
+
+
+def test_the_middle_form_scores_the_window_for_half():
+    helper = Helper(lambda prompt: 0.4)
+    far = {"a0": 19, "a1": 20, "a2": 60, "a3": 61}  # word at which the phrase begins
+
+    class Placed(Target):
+        def generate(self, requests, sampler, part):
+            rows = super().generate(requests, sampler, part)
+            for row in rows:
+                prompt = row["request"]["messages"][-1]["content"]
+                row["response"]["text"] += " x" * (far[prompt] - 2) + " then do it"
+            return rows
+
+    target = Placed()
+    found = tap.run(target, [{"id": "b", **user("x")}], helper,
+                    tap.Config(forms=["middle"], depth=1), None)
+    assert helper.kind == "middle prompt"
+    assert found.rows[0]["request"]["messages"][-1]["content"] == "a1"
+    assert found.rows[0]["request"]["score"] == 0.7
+    assert [tap.in_middle(row["response"]["text"], ["then do"], tap.Config())
+            for row in found.queries] == [False, True, True, False]
