@@ -16,8 +16,9 @@ more than its declared access level is stopped, whatever it would have found.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from mosa.attacks.helpers import Counted, Helper
@@ -118,6 +119,21 @@ def together(attack: Callable[[dict, Any], Attack], behaviours: list[dict], targ
         wave += 1
     return Found([row for run in runs for row in run.rows()],
                  [row for run in runs for row in run.asked])
+
+
+def each_form(name: str, attack: Callable[..., Attack], forms: Mapping[str, Access],
+              behaviours: list[dict], target: Decoder, sampler: Sampler,
+              helper: Helper | None = None, **more: Any) -> Found:
+    """together() of attack(behaviour, helper, form) for each form and its access level, one after
+    the other; a row's request has the attack's `name` as `attack`, and the form as `goal`."""
+    found = Found([], [])
+    for form, access in forms.items():
+        some = [behaviour | {"attack": name, "goal": form} for behaviour in behaviours]
+        one = together(partial(attack, form=form), some, target, sampler, access, helper,
+                       part=f"{form}-", **more)
+        found.rows += one.rows
+        found.queries += one.queries
+    return found
 
 
 def _waiting(runs: list["_Run"], kind: type) -> list["_Run"]:

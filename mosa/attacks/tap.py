@@ -17,7 +17,7 @@ tokens `k_start` to `k_end`, MOSA's window. Success is judged as ever.
 from functools import partial
 from typing import Literal
 
-from mosa.attacks.drive import Attack, Decoder, Found, together, user
+from mosa.attacks.drive import Attack, Decoder, Found, each_form, user
 from mosa.attacks.helpers import Helper, Try
 from mosa.pipeline.params import Amount, Count, Distinct, Section
 from mosa.pipeline.sections import Sampler
@@ -42,15 +42,9 @@ class Config(Section):
 
 def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config,
         sampler: Sampler) -> Found:
-    """Every form of `cfg` on every behaviour; a row's request has `attack` and, its form, `goal`."""
-    found = Found([], [])
-    for form in cfg.forms:
-        some = [behaviour | {"attack": "tap", "goal": form} for behaviour in behaviours]
-        one = together(partial(attack, form=form, cfg=cfg), some, target, sampler, FORMS[form],
-                       helper, part=f"{form}-")
-        found.rows += one.rows
-        found.queries += one.queries
-    return found
+    """Every form of `cfg` on every behaviour: see mosa.attacks.drive.each_form."""
+    forms = {form: FORMS[form] for form in cfg.forms}
+    return each_form("tap", partial(attack, cfg=cfg), forms, behaviours, target, sampler, helper)
 
 
 def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:

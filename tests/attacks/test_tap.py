@@ -50,11 +50,12 @@ def test_the_published_setting_asks_at_most_94_times():
 
 
 def test_the_best_leaves_grow_on():
-    asked, [row] = run(Helper(lambda prompt: prompt.count("2") / 10), depth=3, width=2, branching=3)
+    asked, _ = run(Helper(lambda prompt: prompt.count("2") / 10), depth=3, width=2, branching=3)
     assert asked[0] == ["a0", "a1"]  # the first `width` on topic
-    asked, [row] = run(Helper(lambda prompt: prompt.count("2") / 10), depth=3, width=3, branching=3)
+    asked, [row] = run(Helper(lambda prompt: prompt.count("2") / 10), depth=3, width=3,
+                       branching=3)
     assert asked == [["a0", "a1", "a2"], ["a20", "a21", "a22"], ["a220", "a221", "a222"]]
-    assert row["request"]["messages"][-1]["content"] == "a222" and row["request"]["score"] == 0.2
+    assert row["request"]["messages"][-1]["content"] == "a222" and row["request"]["score"] == 0.3
 
 
 def test_what_is_off_topic_is_never_asked():
