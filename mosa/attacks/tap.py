@@ -17,6 +17,8 @@ tokens `k_start` to `k_end`, MOSA's window. Success is judged as ever.
 from functools import partial
 from typing import Literal
 
+from pydantic import Field
+
 from mosa.attacks.drive import Attack, Decoder, Found, each_form, user
 from mosa.attacks.helpers import Helper, Try
 from mosa.pipeline.params import Amount, Count, Distinct, Section
@@ -29,7 +31,7 @@ class Config(Section):
     """The published setting (Demo.ipynb, HarmBench); the command line's own default is a branching
     of 1."""
 
-    forms: Distinct[Literal["prompt", "middle"]] = ["prompt"]
+    forms: Distinct[Literal["prompt", "middle"]] = Field(["prompt"], min_length=1)
     depth: Count = 10
     width: Count = 10
     branching: Count = 4
