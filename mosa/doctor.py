@@ -16,6 +16,7 @@ from mosa.alignment.method import Align, Factorial, Method, Search
 from mosa.alignment.objectives import objective
 from mosa.attacks import gcg
 from mosa.attacks.battery import Battery
+from mosa.attacks.campaign import Campaign
 from mosa.fits import fits
 from mosa.pipeline import params, trial
 from mosa.pipeline.params import LISTS, ParamsError, choice
@@ -25,7 +26,8 @@ from mosa.world.training import PHASES, Training
 
 PROFILE = SCHEMAS | {"align": Align, "methods": dict[str, Method], "guards": dict[str, Guard],
                      "measure": Battery, "development": Battery, "search": Search,
-                     "factorial": Factorial, "gcg": gcg.Experiment, "gcg_choices": gcg.Choices}
+                     "factorial": Factorial, "gcg": gcg.Experiment, "gcg_choices": gcg.Choices,
+                     "attack": Campaign}
 BASE = {"architecture": Architecture, **dict.fromkeys(PHASES, Training)}  # of blocks base-<name>
 
 

@@ -163,7 +163,7 @@ class Stage:
     def folders(self) -> None:
         """The folders of results that stages read whole: DVC wants them to be there even where the
         list that fills one is empty. Made once, by the stage `data`, which all others follow."""
-        for name in ("align", "measure", "tasks", "gcg", "attack", "judged"):
+        for name in ("align", "measure", "tasks", "gcg", "attack", "judge", "transfer"):
             (params.ROOT / "results" / self.profile / name).mkdir(parents=True, exist_ok=True)
 
     def subplots(self, *args: Any, **kwargs: Any) -> tuple:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from mosa.attacks.helpers import Counted, Helper
+from mosa.attacks.helpers import Asking, Counted, Helper, T
 from mosa.endpoint import Answer, Chat
 from mosa.lm.diffusion import first_step_loglik
 from mosa.pipeline.rows import fingerprint
@@ -71,6 +71,20 @@ def user(text: str) -> Query:
     return {"messages": [{"role": "user", "content": text}]}
 
 
+def answered(asking: Asking[T], ask: Callable[..., list[Answer]] | None = None) -> T:
+    """What a helper's method returns, asked alone: for a look at one step of an attack."""
+    answers = None
+    try:
+        while True:
+            wanted = asking.send(answers)
+            if ask is None:
+                raise ValueError("the helper wants to ask a model and has none: it needs `ask`")
+            seeds = [wanted.seed + i for i in range(len(wanted.chats))]
+            answers = ask(list(wanted.chats), seeds, **dict(wanted.options))
+    except StopIteration as end:
+        return end.value
+
+
 def first_step(target: Any, queries: Sequence[Query], sampler: Sampler) -> list[float]:
     """log p of each query's phrase at its position, summed over its tokens, from one forward."""
     lm, found = target.lm, []
@@ -107,7 +121,7 @@ def together(attack: Callable[[dict, Any], Attack], behaviours: list[dict], targ
             run.advance()
         while (chats := _waiting(runs, Help)) or (odds := _waiting(runs, Likely)):
             if chats:
-                _help(chats, getattr(helper, "ask", None))
+                _help(chats, helper and helper.ask)
             else:
                 _weigh(odds, target, sampler, likely)
         if not (asking := [run for run in runs if run.asks]):
@@ -161,8 +175,9 @@ def _help(runs: list["_Run"], ask: Callable[..., list[Answer]] | None) -> None:
     for run in runs:
         alike[run.asks.options].append(run)
     for options, some in alike.items():
-        chats = [(chat, run.asks.seed + i) for run in some for i, chat in enumerate(run.asks.chats)]
-        answers = iter(ask(*map(list, zip(*chats)), **dict(options)) if chats else [])
+        chats = [chat for run in some for chat in run.asks.chats]
+        seeds = [run.asks.seed + i for run in some for i in range(len(run.asks.chats))]
+        answers = iter(ask(chats, seeds, **dict(options)))
         for run in some:
             run.answers = [next(answers) for _ in run.asks.chats]
             run.advance()
@@ -241,10 +256,13 @@ class _Run:
 
 
 def touches(query: Query, said: set[str]) -> tuple[Access, str]:
-    """The access level that a query needs, and for what: A2 for slots of the response, or token ids
-    in place of a chat; A1 for a turn of the assistant that the target never wrote; A0 else."""
+    """The access level that a query needs, and for what: A2 for slots of the response, token ids in
+    place of a chat, or a decoding of its own but for the temperature; A1 for a turn of the
+    assistant that the target never wrote; A0 else."""
     if query.get("prefill"):
         return "A2", "a prefilled response"
+    if own := sorted({*query.get("decode", {})} - {"temperature"}):
+        return "A2", f"a decoding with its own {own[0]}"
     for message in query["messages"]:
         if not isinstance(message, dict):
             return "A2", "a prompt of token ids"

@@ -7,7 +7,7 @@ Methods are generators, used by `yield from`: a helper that asks a model yields 
 Help on the way.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -38,8 +38,10 @@ class Helper(Protocol):
     """The interface. `behaviour` is a row of the stage `data`, `seed` says which draw this is: the
     same seed gives the same texts. Fewer texts than asked for may come back, even none."""
 
+    ask: Callable[..., list] | None  # Endpoint.ask, of a helper that asks a model
     phrases: Mapping[str, Sequence[str]]  # affirmative, procedural: sets.phrases
-    # whole turns in the target's language: greeting, agreed, go on, puzzle ({request}), solved
+    # whole turns in the target's language: greeting, agreed, go on; puzzle
+    # ({request}), example and solved, a worked one; calibrate ({request}); begin, avoid ({words})
     lines: Mapping[str, str]
 
     def propose(self, behaviour: dict, kind: Kind, n: int, seed: str,

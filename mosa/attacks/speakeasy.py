@@ -1,73 +1,85 @@
-"""Speakeasy (Chan et al., arXiv 2502.04322; yiksiu-chan/SpeakEasy b465211), re-implemented: ask for
-parts of the whole, in several languages, and put the best answers together.
+"""Speakeasy (Chan et al., arXiv 2502.04322; yiksiu-chan/SpeakEasy b465211, its languages from
+b5d8f90), re-implemented: ask for parts of the whole, in several languages, and put the best answers
+together.
 
-A refused part scores 0, any other the geometric mean of how actionable and how informative it is.
-Every part is asked in every language, without an early stop; the answer that is judged is the best
-of each part, one after the other.
+Every part is asked in every language, without an early stop. Answers are translated back and
+scored; what is judged is the best answer to each part, one after the other.
+
+Otherwise than published: the helper decomposes, where there the target does, whose failure at that
+would look like robustness; the helper translates, where there a translation service does; the score
+is the helper's, where there it is 0 for a refusal and else the geometric mean of two classifiers,
+actionable and informative; and no question asks for 120 words at most, as the response has its own
+length.
 """
 
-from collections.abc import Generator
-from typing import Any, Protocol
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
 
 from pydantic import Field
 
+from mosa.attacks.drive import Attack, Decoder, Found, each_form, user
+from mosa.attacks.helpers import Helper
 from mosa.pipeline.params import Amount, Count, Distinct, Section, Text
+from mosa.pipeline.sections import Sampler
+
+FORMS = {"prompt": "A0"}
 
 
 class Config(Section):
+    """The published setting."""
+
+    forms: Distinct[Literal["prompt"]] = Field(["prompt"], min_length=1)
     parts: Count = 3
-    languages: Distinct[Text] = Field(["en", "zh-Hans", "uk", "tr", "th", "zu"])
+    languages: Distinct[Text] = Field(["en", "zh-Hans", "uk", "tr", "th", "zu"], min_length=1)
     seed: Amount = 0
 
 
-class Helper(Protocol):
-    """What Speakeasy needs of its backbone, translator and response selector."""
-
-    def decomposed(self, behaviour: dict, n: int, seed: str) -> Generator[Any, list, list[str]]:
-        """Questions for parts of the behaviour."""
-
-    def translated(self, text: str, language: str,
-                   behaviour: dict) -> Generator[Any, list, str]:
-        """A question in another language."""
-
-    def back(self, text: str, language: str, behaviour: dict) -> Generator[Any, list, str]:
-        """A response in the behaviour's own language."""
-
-    def useful(self, rows: list[dict], texts: list[str],
-               behaviour: dict) -> Generator[Any, list, list[float]]:
-        """How useful each response is, 0 to 1; texts: their translations."""
+def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config,
+        sampler: Sampler) -> Found:
+    """Every form of `cfg` on every behaviour: see mosa.attacks.drive.each_form."""
+    forms = {form: FORMS[form] for form in cfg.forms}
+    return each_form("speakeasy", partial(attack, cfg=cfg), forms, behaviours, target, sampler,
+                     helper)
 
 
-def attack(behaviour: dict, helper: Helper, cfg: Config) -> Generator[Any, list, list[dict]]:
-    """One row whose response is put together of several (mosa.attacks.drive runs this; access A0).
+def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
+    """One row, `joined` of the best answer to each part; none if there are no parts.
 
-    Its `response` is that of the first part with the texts, ids and own words of all parts behind
-    one another, and `parts` names the queries they come from.
+    Queries say which `part` they ask for, from 0, and in which `language`. Of equal scores the
+    language that comes first in `cfg.languages` wins.
     """
-    questions = yield from helper.decomposed(behaviour, cfg.parts, f"{cfg.seed}-{behaviour['id']}")
-    pairs = [(part, language) for part in range(len(questions)) for language in cfg.languages]
-    asked = []
-    for part, language in pairs:
-        text = yield from helper.translated(questions[part], language, behaviour)
-        asked.append({"messages": [{"role": "user", "content": text}], "part": part,
-                      "language": language})
-    if not asked:
+    parts = yield from helper.decompose(behaviour, cfg.parts, f"{cfg.seed}-{form}")
+    if not parts:
         return []
+    asked, told = [], []
+    for language in cfg.languages:
+        questions = yield from helper.translate(behaviour, parts, language)
+        asked += [user(question) | {"part": part, "language": language}
+                  for part, question in enumerate(questions)]
     rows = yield asked
-    texts = []
-    for row, (_, language) in zip(rows, pairs, strict=True):
-        texts.append((yield from helper.back(row["response"]["text"], language, behaviour)))
-    scores = yield from helper.useful(rows, texts, behaviour)
-    best = [max((i for i, (of, _) in enumerate(pairs) if of == part), key=lambda i: scores[i])
-            for part in range(len(questions))]
-    return [together([rows[i] for i in best], [texts[i] for i in best])]
+    for language in cfg.languages:
+        some = [row["response"]["text"] for row in rows if row["request"]["language"] == language]
+        told += yield from helper.translate(behaviour, some, language, back=True)
+    scores = yield from helper.score(behaviour, told)
+    best = [max(range(part, len(rows), len(parts)), key=lambda i: scores[i])
+            for part in range(len(parts))]
+    return [joined(behaviour, [rows[i] for i in best], [told[i] for i in best])]
 
 
-def together(rows: list[dict], texts: list[str]) -> dict:
-    """Several responses as one row."""
-    first = rows[0]
-    return first | {"response": first["response"] | {
-        "text": " ".join(texts), "own": [run for row in rows for run in row["response"]["own"]],
-        "ids": [token for row in rows for token in row["response"]["ids"]],
-        "tokens": sum(row["response"]["tokens"] for row in rows),
-        "parts": [row["request"]["query"] for row in rows]}}
+def joined(behaviour: dict, rows: Sequence[dict], texts: Sequence[str]) -> dict:
+    """Several answers as one row, whose request is the behaviour's own and names in `parts` the
+    queries that brought them.
+
+    Judges read `texts`, the translations: they are `text` together and `own` one by one. Ids, their
+    reveal steps and tokens are those of the target's words, each answer up to its EOS; forwards are
+    the sum; `ended` if all are; all else is the first answer's.
+    """
+    first, answers = rows[0], [row["response"] for row in rows]
+    request = behaviour | {key: first["request"][key] for key in ("query", "access")} | {
+        "parts": [row["request"]["query"] for row in rows]}
+    spans = {key: [value for one in answers for value in one[key][: one["tokens"]]]
+             for key in ("ids", "reveal_step")}
+    sums = {key: sum(one[key] for one in answers) for key in ("tokens", "forwards")}
+    return first | {"request": request, "response": first["response"] | spans | sums | {
+        "text": " ".join(texts), "own": list(texts), "ended": all(one["ended"] for one in answers)}}

@@ -80,9 +80,6 @@ def write_code(folder: str | Path) -> list[Path]:
     for path in find():
         name = path.relative_to(params.ROOT / "notebooks")
         files[folder / name.with_suffix(".py")] = code(read(path), name.as_posix())
-    for profile, attack in product(lists["profiles"], lists["attacks"]):
-        # the stage `tables` reads it whole: DVC wants it to be there, and be it for --dry
-        (params.ROOT / "results" / profile / "attack" / attack).mkdir(parents=True, exist_ok=True)
     for profile, method in product(lists["profiles"], lists["methods"]):
         files[folder / "methods" / profile / f"{method}.py"] = _objective(profile, method)
     if lists["searches"]:

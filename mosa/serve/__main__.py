@@ -6,6 +6,8 @@ with --canvas also vLLM's `vllm_xargs`, {"diffusion_seed_canvas": ids, "diffusio
 """
 
 import argparse
+import signal
+import sys
 
 import uvicorn
 
@@ -14,7 +16,8 @@ from mosa.serve.app import Defaults, app
 
 
 def main() -> None:
-    """Load the model, and serve it until the process is told to end."""
+    """Load the model, and serve it until SIGTERM or SIGINT: what is asked until then is answered,
+    for 30 seconds at most, and the exit status is 0."""
     parser = argparse.ArgumentParser("python -m mosa.serve", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a folder, or a Hub name")
@@ -31,6 +34,7 @@ def main() -> None:
     lm = load(asked.model, asked.adapter, asked.dtype)
     defaults = Defaults(asked.name or asked.model.rstrip("/").rsplit("/")[-1], asked.length,
                         asked.steps, asked.canvas)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it again when it is done
     uvicorn.run(app(lm, defaults, asked.batch_size), host=asked.host, port=asked.port,
                 log_level="warning", timeout_graceful_shutdown=30)
 

@@ -5,7 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,11 @@ from fastapi import FastAPI
 from fastapi import Request as Http
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from mosa.lm.model import DiffusionLM
 from mosa.lm.sampler import steps_per_block
-from mosa.serve.engine import Engine, Full, Job, Response, Settings
+from mosa.serve.engine import Closed, Engine, Full, Job, Response, Settings
 from mosa.serve.schema import Request
 
 LARGEST = 1_000_000  # bytes of a body
@@ -38,6 +39,22 @@ class Refused(Exception):
     def __init__(self, message: str, param: str | None = None, status: int = 400) -> None:
         self.message, self.param, self.status = message, param, status
 
+    @property
+    def body(self) -> dict[str, Any]:
+        """OpenAI's form of an error."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": None}}
+
+
+def gone() -> Refused:
+    """For a client that hung up: nobody reads it."""
+    return Refused("the client has gone", status=499)
+
+
+def ending() -> Refused:
+    """For who is still served when the server ends."""
+    return Refused("the server is shutting down", status=503)
+
 
 def app(lm: DiffusionLM, defaults: Defaults, batch_size: int = 16) -> FastAPI:
     """The application; its engine lives as long as the server."""
@@ -52,9 +69,8 @@ def app(lm: DiffusionLM, defaults: Defaults, batch_size: int = 16) -> FastAPI:
 
     @served.exception_handler(Refused)
     async def refused(_: Http, error: Refused) -> JSONResponse:
-        return JSONResponse({"error": {
-            "message": error.message, "type": "invalid_request_error", "param": error.param,
-            "code": None}}, error.status, {"Retry-After": "1"} if error.status == 429 else None)
+        return JSONResponse(error.body, error.status,
+                            {"Retry-After": "1"} if error.status == 429 else None)
 
     @served.get("/health")
     async def health() -> dict[str, Any]:
@@ -75,6 +91,8 @@ def app(lm: DiffusionLM, defaults: Defaults, batch_size: int = 16) -> FastAPI:
             served.state.engine.submit(jobs)
         except Full:
             raise Refused("too many requests wait: try again later", status=429) from None
+        except Closed:
+            raise ending() from None
         if asked.stream:
             return StreamingResponse(reply.events(lm), media_type="text/event-stream")
         return await reply.whole(http)
@@ -85,10 +103,13 @@ def app(lm: DiffusionLM, defaults: Defaults, batch_size: int = 16) -> FastAPI:
 async def parsed(http: Http) -> Request:
     """The body as a Request; Refused, naming the field, for any other."""
     body = b""
-    async for part in http.stream():
-        body += part
-        if len(body) > LARGEST:
-            raise Refused(f"the body has more than {LARGEST:,} bytes", status=413)
+    try:
+        async for part in http.stream():
+            body += part
+            if len(body) > LARGEST:
+                raise Refused(f"the body has more than {LARGEST:,} bytes", status=413)
+    except ClientDisconnect:
+        raise gone() from None
     try:
         return Request.model_validate_json(body)
     except ValidationError as error:
@@ -108,7 +129,7 @@ def prepared(lm: DiffusionLM, asked: Request, defaults: Defaults) -> list[Job]:
     try:
         steps_per_block(length, block, steps)
     except ValueError as error:
-        raise Refused(str(error), "block_length") from None
+        raise Refused(str(error), str(error).partition("=")[0]) from None  # begins with the name
     prefill = pinned(asked, length)
     try:
         canvas = lm.canvas([[message.plain() for message in asked.messages]], length, prefill)
@@ -147,20 +168,19 @@ class Reply:
 
     async def whole(self, http: Http) -> dict[str, Any]:
         """The response when it is complete, unless the client has gone."""
-        waiting = asyncio.gather(*(asyncio.wrap_future(job.done) for job in self.jobs))
         try:
-            while not waiting.done():
-                await asyncio.wait([waiting], timeout=0.5)
-                if not waiting.done() and await http.is_disconnected():
-                    raise Refused("the client has gone", status=499)
-            found = await waiting
+            while not self._done():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.changed.wait(), timeout=0.5)
+                self.changed.clear()
+                if await http.is_disconnected():
+                    raise gone()
         finally:
             self._abandon()
-            waiting.cancel()
+        found = self._found()
         return self.head | {"object": "chat.completion", "usage": self._usage(found), "choices": [
             {"index": i, "message": {"role": "assistant", "content": self._cut(one.text)},
-             "finish_reason": "stop" if one.ended or self._cut(one.text) != one.text else "length",
-             "logprobs": None} for i, one in enumerate(found)]}
+             "finish_reason": self._finish(one), "logprobs": None} for i, one in enumerate(found)]}
 
     async def events(self, lm: DiffusionLM) -> AsyncIterator[str]:
         """Server-sent events. `delta.content` grows from the left as slots there are final, so
@@ -173,22 +193,24 @@ class Reply:
                 await self.changed.wait()
                 self.changed.clear()
                 drafts, self.drafts = self.drafts, {}
-                done = all(job.done.done() for job in self.jobs)
+                done = self._done()
                 for i, ids in sorted(drafts.items()):
                     final = ids[: [*ids, lm.mask_id].index(lm.mask_id)]
-                    text = self._cut(lm.decode([final])[0])
+                    text = self._settled(lm.decode([final])[0])
                     yield self._event(i, {"content": text[len(sent[i]):]},
                                       draft=lm.tokenizer.decode(ids))
-                    sent[i] = text
+                    sent[i] = max(sent[i], text, key=len)
                 if done:
                     break
-            found = [job.done.result() for job in self.jobs]
+            found = self._found()
             for i, one in enumerate(found):
                 yield self._event(i, {"content": self._cut(one.text)[len(sent[i]):]},
-                                  "stop" if one.ended else "length")
+                                  self._finish(one))
             if self.asked.stream_options and self.asked.stream_options.include_usage:
                 yield self._line({"choices": [], "usage": self._usage(found)})
             yield "data: [DONE]\n\n"
+        except Refused as error:
+            yield f"data: {json.dumps(error.body)}\n\n"
         finally:  # also where the client hangs up
             self._abandon()
 
@@ -202,6 +224,15 @@ class Reply:
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.changed.set)
 
+    def _done(self):
+        return all(job.done.done() for job in self.jobs)
+
+    def _found(self):
+        try:
+            return [job.done.result() for job in self.jobs]
+        except Closed:
+            raise ending() from None
+
     def _abandon(self):
         for job in self.jobs:
             job.abandoned = not job.done.done()
@@ -209,6 +240,16 @@ class Reply:
     def _cut(self, text):
         ends = [at for stop in self.asked.stops if (at := text.find(stop)) >= 0]
         return text[: min(ends)] if ends else text
+
+    def _settled(self, text):
+        """What of a text is final whatever follows: no half character, no half stop."""
+        text = self._cut(text).removesuffix("\N{REPLACEMENT CHARACTER}")
+        begun = [n for stop in self.asked.stops for n in range(1, len(stop))
+                 if text.endswith(stop[:n])]
+        return text[: len(text) - max(begun, default=0)]
+
+    def _finish(self, one: Response):
+        return "stop" if one.ended or self._cut(one.text) != one.text else "length"
 
     def _usage(self, found: list[Response]):
         prompt = self.jobs[0].settings.prompt_length

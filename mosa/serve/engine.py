@@ -53,8 +53,8 @@ class Job:
     settings: Settings
     seed: int = 0
     draft: Callable[[list[int]], None] | None = None  # called with the draft (L,) after every step
-    done: Future = field(default_factory=Future)
-    abandoned: bool = False  # nobody waits for it; a Future that runs cannot be cancelled
+    done: Future = field(default_factory=Future)  # set by the engine, and cancelled by nobody
+    abandoned: bool = False  # nobody waits for it
 
 
 class Cancelled(Exception):
@@ -63,6 +63,10 @@ class Cancelled(Exception):
 
 class Full(Exception):
     """As many jobs wait as the engine lets wait."""
+
+
+class Closed(Exception):
+    """The engine ends: what waits is not served any more."""
 
 
 class Engine:
@@ -77,21 +81,21 @@ class Engine:
         self._thread.start()
 
     def submit(self, jobs: list[Job]) -> None:
-        """Queue jobs, all or none. Raises Full, and RuntimeError for an engine that is closed."""
+        """Queue jobs, all or none. Raises Full or Closed."""
         with self._changed:
             if not self._open:
-                raise RuntimeError("the engine is closed")
+                raise Closed
             if len(self._jobs) + len(jobs) > self.waiting:
                 raise Full
             self._jobs += jobs
             self._changed.notify()
 
     def close(self) -> None:
-        """Finish the batch under way, cancel what waits, and end the thread."""
+        """Finish the batch under way, end what waits with Closed, and end the thread."""
         with self._changed:
             self._open = False
             for job in self._jobs:
-                job.done.cancel()
+                job.done.set_exception(Closed())
             self._jobs.clear()
             self._changed.notify()
         self._thread.join()

@@ -5,7 +5,7 @@ A field that is not here is an error, and so is a value that would do nothing: n
 that a penalty was applied.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,7 +15,7 @@ Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=4096)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Part(_Strict):
@@ -75,6 +75,15 @@ class Request(_Strict):
     remasking: Literal[*REMASKING] = "low_confidence"
     cfg_scale: Annotated[float, Field(ge=0, le=16, allow_inf_nan=False)] = 0.0
     vllm_xargs: Xargs | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, body: Any) -> Any:
+        """Without those fields that are null: clients send them for "not given"."""
+        if not isinstance(body, dict):
+            return body
+        return {key: value for key, value in body.items()
+                if value is not None or key not in cls.model_fields}
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

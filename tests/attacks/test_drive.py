@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from tiny_model import tiny
 
-from mosa.attacks.drive import Help, Likely, first_step, together
+from mosa.attacks.drive import Help, Likely, answered, first_step, together
 from mosa.endpoint import Answer
 from mosa.pipeline.sections import Sampler
 
@@ -137,16 +137,24 @@ def test_first_step_is_one_forward_of_the_masked_response():
     ({"messages": [user("a"), {"role": "assistant", "content": "of course"}, user("b")]}, "A1",
      "of course"),
     ({"messages": [{"role": "system", "content": "be kind"}, user("a")]}, "A1", "system"),
+    ({"messages": [1, 2, 3]}, "A2", "token ids"),
+    ({"messages": [user("a")], "decode": {"temperature": 1.0, "steps": 4}}, "A2", "its own steps"),
 ])
 def test_a_query_beyond_the_declared_level_is_stopped(query, level, what):
     def attack(behaviour, helper):
         rows = yield [query]
         return rows
 
+    class Any(Scripted):
+        def generate(self, requests, sampler, part):
+            return super().generate([r | {"messages": [user("a")]} for r in requests], None, part)
+
+    sampler = Sampler(length=8, steps=8, block_length=8, temperature=0.0, cfg_scale=0.0,
+                      remasking="low_confidence", stop_at_eos=True, batch_size=2)
     below = {"A1": "A0", "A2": "A1"}[level]
     with pytest.raises(PermissionError, match=f"{what}.*needs {level}.*declares {below}"):
-        together(attack, behaviours(1), Scripted(), None, below)
-    assert together(attack, behaviours(1), Scripted(), None, level)
+        together(attack, behaviours(1), Any(), sampler, below)
+    assert together(attack, behaviours(1), Any(), sampler, level).rows
 
 
 def test_what_the_target_said_may_be_quoted_at_level_0():
@@ -207,3 +215,11 @@ def test_a_helper_that_asks_nobody_says_what_it_needs():
 
     with pytest.raises(ValueError, match="needs `ask`"):
         together(attack, behaviours(1), Scripted(), None, "A0")
+
+
+def test_a_helper_can_be_asked_alone():
+    helper = Chatty()
+    assert answered(helper.propose({}, "prompt", 2, "0"), helper.ask) == ["p?", "q?"]
+    assert helper.calls == [(2, [7, 8], {"temperature": 1.0})]
+    with pytest.raises(ValueError, match="needs `ask`"):
+        answered(helper.propose({}, "prompt", 2, "0"))
