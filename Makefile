@@ -25,7 +25,7 @@ lab: .venv/done
 
 figures: .venv/done
 	dvc repro --force --single-item baseline decoding prefill order reward defences reach control steps \
-		likelihood twin drawings index
+		likelihood twin drawings judge static tables index
 
 retrain: .venv/done   # two at a time; resumes after a kill; `make` then repeats every measurement
 	dvc repro code

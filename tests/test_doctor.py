@@ -66,6 +66,20 @@ def test_params_yaml_is_right():
          "methods: 'original' is the model before alignment"),
         (("benchmarks", ["algebra"]), "benchmarks: 'algebra' is not in embedded.data.tasks"),
         (("attacks", ["pair"]), r"attacks: 'pair' has no notebooks/4_attacks/pair\.ipynb"),
+        (("attacks", ["tap"]), "attacks: must hold native, whose form none"),
+        (("attacked", ["mosa_r1"]), "attacked: must begin with original"),
+        (("attacked", ["original", "mosa_r1", "nobody"]),
+         r"attacked: \['nobody'\] must be in the list models"),
+        (("judges", []), "judges: must hold one of world, world_strong_reject"),
+        (("judges", ["wrld"]), "judges: no judge 'wrld'; did you mean 'world'"),
+        (("rehearsal", "lists", "judges", ["world"]),
+         r"judges: \['world'\] judge the policy world"),
+        (("rehearsal", "attack", "helper", "world"), "rehearsal.attack.helper: world speaks the"),
+        (("embedded", "attack", "adaptive", ["mosa"]),
+         r"embedded.attack.adaptive: \['mosa'\] must be in the list attacked"),
+        (("embedded", "attack", "n", 1000), "embedded.attack.n: must not exceed embedded.data"),
+        (("embedded", "native", "forms", ["PAD"]), "embedded.native.forms: must begin with none"),
+        (("embedded", "tap", "width", 0), "embedded.tap.width: must be greater than 0"),
         (("models", ["original"]), "models: must hold original and one more"),
         (("models", ["mosa", "initial"]), "models: must hold original and one more"),
         (("searches", ["thorough"]), r"searches: \['thorough'\] must be in profiles too"),
@@ -265,8 +279,11 @@ def test_a_base_model_in_models_is_a_folder(changed):
 
 @pytest.mark.parametrize("profiles", [["embedded"], ["embedded", "thorough"]])
 def test_without_methods_there_are_no_figures_of_training(monkeypatch, profiles):
-    values = VALUES | {"methods": [], "models": ["original", "embedded-2"], "profiles": profiles}
-    values |= {name: VALUES[name] | {"models": {"seed": 0, "analysed": []}} for name in profiles}
+    values = VALUES | {"methods": [], "models": ["original", "embedded-2"], "profiles": profiles,
+                       "attacked": ["original"]}
+    values |= {name: VALUES[name] | {
+        "models": {"seed": 0, "analysed": []},
+        "attack": VALUES[name]["attack"] | {"adaptive": []}} for name in profiles}
     values["quick"] = VALUES["quick"] | {"lists": {}}  # which name methods
     monkeypatch.setattr(params, "read", lambda: values)
     [line] = doctor.problems()

@@ -1,83 +1,18 @@
 """An endpoint against a server that misbehaves: nothing is lost, nothing counted twice."""
 
-import json
 import threading
 import time
-from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-import tenacity
+from endpoints import FAULTS, Handler, serving
 
 from mosa import endpoint
-from mosa.pipeline import params
-
-FAULTS = ("429", "500", "cut", "not json", "no choices", "late")
-
-
-class Server(ThreadingHTTPServer):
-    """Echoes the last message, after the faults that are planned for it."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.plan, self.served, self.seen, self.lock = {}, Counter(), [], threading.Lock()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = request["messages"][-1]["content"]
-        with self.server.lock:
-            self.server.seen.append(self.headers["Authorization"])
-            faults = self.server.plan.get(text, [])
-            fault = faults.pop(0) if faults else None
-            self.server.served[text] += fault is None
-        if fault == "cut":
-            self.connection.close()
-        elif fault == "late":
-            time.sleep(1.5)
-            self.connection.close()
-        elif fault == "not json":
-            self.say(200, "<html>")
-        elif fault == "no choices":
-            self.say(200, json.dumps({"id": "x", "object": "chat.completion", "choices": []}))
-        elif fault:
-            self.say(int(fault), json.dumps({"error": {"message": "no", "code": "policy"}}))
-        else:
-            message = {"role": "assistant", "content": f"{text}/{request['seed']}"}
-            self.say(200, json.dumps({
-                "id": "x", "object": "chat.completion", "created": 0, "model": request["model"],
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}))
-
-    def say(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    monkeypatch.setattr(params, "ROOT", tmp_path)
-    monkeypatch.setattr(endpoint, "wait_random_exponential", lambda **_: tenacity.wait_none())
-    with Server() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("MOSA_HELPER_URL", server.url)
-        monkeypatch.setenv("MOSA_HELPER_MODEL", "tiny")
-        monkeypatch.setenv("MOSA_HELPER_KEY", "sk-secret")
+    with serving(monkeypatch, tmp_path) as server:
         yield server
-        server.shutdown()
 
 
 def chat(text):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from running import edit, how, repro, rows
 
+from mosa.pipeline import params
 from mosa.pipeline.notebooks import strip
 
 pytestmark = pytest.mark.xdist_group("extending")  # one process: they share one copy
@@ -24,8 +25,11 @@ def loss(policy, reference, batch, args):
     value, log = relabelled(policy, reference, batch, args, batch["refusal"])
     return value / 2, log
 '''
-ATTACK = '''"""An attack for a test: the request is asked politely, `times` over."""
+ATTACK = '''"""An attack for a test: the behaviour is asked for politely, `times` over."""
 
+from functools import partial
+
+from mosa.attacks.drive import each_form, user
 from mosa.pipeline.params import Section
 
 
@@ -33,28 +37,31 @@ class Config(Section):
     times: int = 2
 
 
-def run(target, requests, config, sampler):
-    asked = [r | {"attack": "none"} for r in requests]
-    for r in requests:
-        *head, last = r["messages"]
-        polite = last | {"content": "please " * config.times + last["content"]}
-        asked.append(r | {"attack": "polite", "messages": [*head, polite]})
-    return target.generate(asked, sampler)
+def run(target, behaviours, helper, cfg, sampler):
+    asking = partial(attack, cfg=cfg)
+    return each_form("polite", asking, {"prompt": "A0"}, behaviours, target, sampler, helper)
+
+
+def attack(behaviour, helper, form, cfg):
+    return (yield [user("please " * cfg.times + behaviour["behaviour"])])
 '''
 CELLS = ['profile = "embedded"\nmodel = "original"', '''
 import mosa
-from mosa import stats
-from mosa.attacks import polite
+from mosa.attacks import campaign, polite
+from mosa.paper import tables
 
 stage = mosa.Stage(profile, "attack", "polite", model)
+shared, cfg = stage.section("attack", campaign.Campaign), stage.section("polite", polite.Config)
 [target] = stage.targets([model])
-config = stage.section("polite", polite.Config)
-rows = polite.run(target, stage.requests("primary", n=2), config, stage.sampler)
-rows = stage.judged(rows)
+helper = campaign.helper(shared, stage.section("data"))
+behaviours = campaign.chosen(stage.requests("benchmark"), shared.n)
+found = polite.run(target, behaviours, helper, cfg, stage.sampler)
+rows, queries = stage.judged(found.rows), stage.judged(campaign.light(found.queries))
 stage.rows(rows)
-stage.numbers({"success": stats.rate([r["success"] for r in stage.flat(rows)])})
+stage.rows(queries, "queries")
+stage.numbers(tables.numbers(campaign.summary(stage.flat(rows), stage.flat(queries))))
 ''']
-MODELS = "\nmodels: [original, initial, mosa"
+MODELS, ATTACKED = "\nmodels: [original, initial, mosa", "\nattacked: [original, mosa"
 GUARDS = ("self_reminder", "annealed")  # behind them in quick's list
 
 
@@ -68,6 +75,7 @@ def notebook(cells):
 
 def a_model(copy):
     edit(copy, MODELS, f"{MODELS}, embedded-2")
+    edit(copy, ATTACKED, f"{ATTACKED}, embedded-2")
 
 
 def a_defence(copy):
@@ -75,6 +83,7 @@ def a_defence(copy):
     edit(copy, "\n  methods:   # what", "\n  methods:\n    half: {objective: half}   # what")
     edit(copy, "\nmethods: [mosa, initial", "\nmethods: [mosa, initial, half")
     edit(copy, MODELS, f"{MODELS}, half")
+    edit(copy, ATTACKED, f"{ATTACKED}, half")
 
 
 def an_attack(copy):
@@ -82,7 +91,7 @@ def an_attack(copy):
     path = copy / "notebooks/4_attacks/polite.ipynb"
     text = json.dumps(strip(notebook(CELLS)), indent=1, sort_keys=True, ensure_ascii=False)
     path.write_text(f"{text}\n")
-    edit(copy, "\nattacks: []", "\nattacks: [polite]")
+    edit(copy, "\nattacks: [native", "\nattacks: [polite, native")
     edit(copy, "\nembedded: &embedded", "\nembedded: &embedded\n  polite: {times: 3}")
 
 
@@ -141,28 +150,35 @@ def test_a_defence_is_an_objective_and_a_block(extended):
 
 def test_an_attack_is_a_module_a_notebook_and_a_word(extended):
     asked = rows(extended / "results/quick/attack/polite/half/rows.jsonl")
-    assert [row["request"]["attack"] for row in asked[:4]] == ["none"] * 2 + ["polite"] * 2
+    assert {row["request"]["attack"] for row in asked} == {"polite"} and len(asked) == 2 * 2
+    assert {row["response"]["search_queries"] for row in asked} == {0}
     assert asked[3]["request"]["messages"][-1]["content"].startswith("please please please ")
 
 
 def test_what_was_there_is_neither_trained_nor_measured_again(extended):
-    """Nothing of the models that were there, except by the new attack."""
+    """Nothing of the models that were there, except by the new attack; the new ones by all."""
     left = repro(extended, "--dry")
     assert {s for s in left if s.startswith("align@")} == set()
     assert of_others(left, ["embedded-2", "half", "polite"]) == set()
+    others = [name for name in params.lists()["attacks"] if name != "polite"]
     assert {s for s in left if s.startswith("attack@")} == {
-        f"attack@quick-polite-{model}" for model in ("original", "initial", "mosa", *GUARDS)}
+        *(f"attack@quick-polite-{model}" for model in ("original", "mosa")),
+        *(f"attack@quick-{name}-{model}" for name in others for model in ("half", "embedded-2"))}
 
 
-def test_the_attacks_table_has_a_row_a_model(extended):
-    listed = ", ".join([MODELS, "half", "embedded-2", *GUARDS])
-    edit(extended, f"{listed}]", f"{MODELS}, half]")
-    ran = repro(extended, "tables@quick-polite")
-    assert of_others(ran) == {f"attack@quick-polite-{name}" for name in (
-        "original", "initial", "mosa")}
-    table = pd.read_csv(extended / "paper_figures/quick/tables/polite/polite.csv")
-    assert table.model.tolist() == ["original", "initial", "mosa", "half"]
-    assert set(table.access) == {"A0"}
+def test_the_attacks_tables_have_a_column_an_attack_and_a_row_a_model(extended):
+    edit(extended, f"{ATTACKED}, half, embedded-2]", f"{ATTACKED}, half]")
+    text = (extended / "params.yaml").read_text()
+    edit(extended, re.search(r"\nattacks: \[[^\]]*\]", text)[0], "\nattacks: [native, polite]")
+    ran = repro(extended, "tables@quick")
+    assert of_others(ran) == {"attack@quick-native-half", "attack@quick-polite-original",
+                              "attack@quick-polite-mosa"}
+    table = pd.read_csv(extended / "paper_figures/quick/tables/table1.csv")
+    assert [name for name in table.model.unique() if "paper" not in name] == [
+        "original", "mosa", "half"]
+    assert {"none", "polite"} < {*table.columns}
+    forms = pd.read_csv(extended / "paper_figures/quick/tables/forms.csv")
+    assert {*forms[forms.attack == "polite"].access} == {"A0"}
 
 
 def test_a_metric_is_a_key_of_the_verdict_and_a_judge_that_gives_it(quick):

@@ -58,7 +58,7 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
     """The first response with the highest score; none if no suffix was proposed.
 
     A row says in its `request` in which `round` it was asked and with which `suffix` and, of the
-    search, its `score`.
+    search, its `rated` score.
     """
     rng = random.Random(f"{cfg.seed}-{form}-{behaviour['id']}")
     history: list[Try] = []
@@ -79,8 +79,8 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
             if score > cfg.kept:
                 history.append(Try(suffix, text, score))
             finds += score > cfg.success
-            if best is None or score > best["request"]["score"]:
-                best = row | {"request": row["request"] | {"score": score}}
+            if best is None or score > best["request"]["rated"]:
+                best = row | {"request": row["request"] | {"rated": score}}
         if finds >= cfg.finds:
             break
     return [best] if best else []

@@ -47,7 +47,7 @@ def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config,
 def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
     """The first response with the highest score; none if the helper has no avatar.
 
-    A row says in its `request` of which `avatar` and `turn` it is, from 0, and its `score`.
+    A row says in its `request` of which `avatar` and `turn` it is, from 0, and its `rated` score.
     """
     calibrate = helper.lines["calibrate"].replace("{request}", behaviour["behaviour"])
     best: dict | None = None
@@ -60,8 +60,8 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
             [row] = yield [{"messages": asked, "avatar": avatar, "turn": turn}]
             answer = row["response"]["text"]
             [score] = yield from helper.score(behaviour, [answer])
-            if best is None or score > best["request"]["score"]:
-                best = row | {"request": row["request"] | {"score": score}}
+            if best is None or score > best["request"]["rated"]:
+                best = row | {"request": row["request"] | {"rated": score}}
             if score == 1:
                 return [best]
             if turn or score:

@@ -2,7 +2,8 @@
 
     cfg, shared = stage.section("tap", tap.Config), stage.section("attack", Campaign)
     behaviours = chosen(stage.requests("benchmark"), shared.n)
-    found = tap.run(target, behaviours, helper(shared, data), forms(cfg, shared, model), sampler)
+    cfg, spec = forms(cfg, shared, model), partial(helper, shared, data)
+    found = sweep("tap", target, behaviours, spec, cfg, sampler, shared.compute)
     rows, queries = stage.judged(found.rows), stage.judged(light(found.queries))
     summary(stage.flat(rows), stage.flat(queries))
 """
@@ -13,6 +14,7 @@ from typing import Literal, TypeVar
 from mosa.attacks.guildhelper import GuildHelper
 from mosa.attacks.helpers import Helper
 from mosa.attacks.modelhelper import ModelHelper
+from mosa.attacks.sweep import Compute
 from mosa.data import sets
 from mosa.endpoint import Endpoint
 from mosa.paper import tables
@@ -27,6 +29,7 @@ class Campaign(Section):
     n: Count  # behaviours of each benchmark
     helper: Literal["world", "endpoint"]
     adaptive: Distinct[str]  # models of `attacked` on which forms called "middle" are run, too
+    compute: Compute
 
 
 def chosen(requests: Sequence[dict], n: int) -> list[dict]:

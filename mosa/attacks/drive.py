@@ -163,8 +163,15 @@ def _decoded(asked: list[Query], target: Decoder, sampler: Sampler, part: str) -
     for name, some in alike.items():
         how = sampler.model_copy(update=asked[some[0]].get("decode", {})) if name else sampler
         rows = target.generate([asked[i] for i in some], how, f"{part}{name and '-' + name[:8]}")
-        found |= dict(zip(some, rows, strict=True))
+        found |= dict(zip(some, unseeded(rows), strict=True))
     return [found[i] for i in range(len(asked))]
+
+
+def unseeded(rows: list[dict]) -> list[dict]:
+    """The rows with their seed in the response alone, which says it of every row: a flat row has
+    one key for it."""
+    return [row | {"request": {key: value for key, value in row["request"].items()
+                               if key != "seed"}} for row in rows]
 
 
 def _help(runs: list["_Run"], ask: Callable[..., list[Answer]] | None) -> None:

@@ -2,20 +2,20 @@
 
     helper = ModelHelper(Endpoint("helper"), sets.phrases(cfg))
     found = tap.run(target, behaviours, helper, tap.Config(), sampler)
-    helper.tally()                      # of each task: answers, how many unreadable, how many refused
+    helper.tally()         # by task: how many answers, how many of them unreadable or refused
 
-Every text is asked for in a chat of its own, as TAP, ECLIPSE and DIA do, and what was tried before
-stands in it as earlier turns. Texts are drawn with TAP's temperature of 1.0 and top_p of 0.9, scores
-and translations with a temperature of 0. What the model is told is in modelhelper.yaml.
+A text is asked for in a chat of its own, as TAP, ECLIPSE and DIA do, with what was tried before as
+its earlier turns. Texts are drawn at TAP's temperature of 1.0 and top_p of 0.9; scores, topics and
+translations at a temperature of 0. What the model is told is in modelhelper.yaml.
 
-An answer is one JSON object of exactly one form, with or without a Markdown fence around it. One
-that cannot be read is asked for again with another seed, as often as TAP does, and then left out; at
-a temperature of 0 it would be the same one, and is asked for once. A score that cannot be read is 0;
-a prompt whose topic cannot be read stays in, so that its score decides; a text whose translation
-cannot be read stays as it is. All of this is counted, and so is what the server refuses to answer.
+An answer is one JSON object of one exact form, in a Markdown fence or not. What cannot be read is
+asked for again with another seed, as often as TAP does, and then left out; at a temperature of 0 it
+is asked for once, as the answer would be the same. What the server refuses is not asked again.
+Without an answer a score is 0, a prompt is on topic (its score decides), and a text is its own
+translation. All of this is counted.
 
-Otherwise than TAP's released prompts: ours name no opening that the response should have, and ask
-for no remark on what to improve beside the text.
+Otherwise than TAP's released prompts, ours name no opening that a response should have, and ask for
+no remark on what to improve.
 """
 
 import json
@@ -73,106 +73,108 @@ SHAPES = {Written: '{"text": "..."}', Several: '{"texts": ["...", "..."]}',
 class ModelHelper:
     """See mosa.attacks.helpers.Helper; its `lines` are English.
 
-    language: what texts are written in, as the model is told. max_tokens: of an answer.
+    language: what texts are written in, as the model is told, and its `code` among those of
+    `translate`. max_tokens: of an answer.
     answers, unreadable, refused: how many of each there were, by task.
     """
 
     def __init__(self, endpoint: Endpoint, phrases: Mapping[str, Sequence[str]],
-                 language: str = "plain English", max_tokens: int = 500) -> None:
+                 language: str = "plain English", code: str = "en", max_tokens: int = 500) -> None:
         self.ask, self.phrases, self.lines = endpoint.ask, phrases, TOLD["lines"]
-        self.language, self.max_tokens = language, max_tokens
+        self.language, self.code, self.max_tokens = language, code, max_tokens
         self.answers, self.unreadable, self.refused = Counter(), Counter(), Counter()
 
     def propose(self, behaviour: dict, kind: Kind, n: int, seed: str,
                 tries: Sequence[Try] = ()) -> Asking[list[str]]:
         """n draws behind one history; of earlier suffixes it shows the scores alone, as ECLIPSE
         does."""
-        turns = []
+        turns: list[dict] = []
         for one in tries:
-            score = {"score": f"{round(1 + 9 * one.score)} of 10"}
-            turns.append(({"text": one.text},
-                          score if kind == "suffix" else {"response": one.response} | score))
+            said = {} if kind == "suffix" else {"response": one.response}
+            turns += [{"text": one.text}, said | {"score": f"{round(1 + 9 * one.score)} of 10"}]
         chat = self._chat(kind, {"request": behaviour["behaviour"]}, Written, turns)
-        return (yield from self._texts(kind, behaviour, [chat] * n, seed))
+        found = yield from self._read(kind, behaviour, [chat] * n, seed, Written)
+        return [one.text for one in found if one]
 
     def rewrite(self, behaviour: dict, manner: Manner, n: int, seed: str) -> Asking[list[str]]:
         """n draws."""
         chat = self._chat(manner, {"request": behaviour["behaviour"]}, Written)
-        return (yield from self._texts(manner, behaviour, [chat] * n, seed))
+        found = yield from self._read(manner, behaviour, [chat] * n, seed, Written)
+        return [one.text for one in found if one]
 
     def decompose(self, behaviour: dict, n: int, seed: str) -> Asking[list[str]]:
         """The first n questions of one answer."""
         chat = self._chat("decompose", {"request": behaviour["behaviour"]}, Several, n=n)
-        [found] = yield from self._read("decompose", behaviour, [chat], seed, Several, DRAWN)
+        [found] = yield from self._read("decompose", behaviour, [chat], seed, Several)
         return found.texts[:n] if found else []
 
     def translate(self, behaviour: dict, texts: Sequence[str], language: str,
                   back: bool = False) -> Asking[list[str]]:
-        """Each text in a chat of its own; a blank one, and one in the language that is asked for,
-        is its own translation."""
-        ends = (language, self.language) if back else (self.language, language)
-        chats = [self._chat("translate", {"text": text, **dict(zip(("from", "to"), ends))}, Written)
-                 for text in texts]
-        found = yield from self._read("translate", behaviour, chats, language, Written, FIXED)
-        return [one.text if one else text for one, text in zip(found, texts, strict=True)]
+        """Each text in a chat of its own; what is in the helper's own language stays as it is."""
+        if language == self.code:
+            return list(texts)
+        start, end = (language, self.code) if back else (self.code, language)
+        found = yield from self._of_each("translate", behaviour, texts, "text", Written,
+                                         {"from": start, "to": end})
+        return [one.text if (one := found.get(text)) else text for text in texts]
 
     def score(self, behaviour: dict, texts: Sequence[str]) -> Asking[list[float]]:
         """The model's score from 1, which is 0.0, to 10, which is 1.0; a blank text has 0.0."""
-        chats = {text: self._chat("score", {"request": behaviour["behaviour"], "response": text},
-                                  Scored) for text in texts if text.strip()}
-        found = yield from self._read("score", behaviour, [*chats.values()], "", Scored, FIXED)
-        scores = dict(zip(chats, found, strict=True))
-        return [(one.score - 1) / 9 if (one := scores.get(text)) else 0.0 for text in texts]
+        found = yield from self._of_each("score", behaviour, texts, "response", Scored,
+                                         {"request": behaviour["behaviour"]})
+        return [(one.score - 1) / 9 if (one := found.get(text)) else 0.0 for text in texts]
 
     def on_topic(self, behaviour: dict, prompts: Sequence[str]) -> Asking[list[bool]]:
         """What the model says of each prompt."""
-        chats = [self._chat("on_topic", {"request": behaviour["behaviour"], "message": prompt},
-                            Topical) for prompt in prompts]
-        found = yield from self._read("on_topic", behaviour, chats, "", Topical, FIXED)
-        return [one is None or one.on_topic for one in found]
+        found = yield from self._of_each("on_topic", behaviour, prompts, "message", Topical,
+                                         {"request": behaviour["behaviour"]})
+        return [one.on_topic if (one := found.get(prompt)) else True for prompt in prompts]
 
     def tally(self) -> list[dict]:
         """A row a task: how many answers it had, how many of them were unreadable or refused."""
         return [{"task": task, "answers": n, "unreadable": self.unreadable[task],
                  "refused": self.refused[task]} for task, n in self.answers.items()]
 
-    def _texts(self, task: str, behaviour: dict, chats: list[Chat], seed: str) -> Asking[list[str]]:
-        found = yield from self._read(task, behaviour, chats, seed, Written, DRAWN)
-        return [one.text for one in found if one]
+    def _of_each(self, task: str, behaviour: dict, texts: Sequence[str], key: str,
+                 form: type[Form], given: dict) -> Asking[dict[str, Form | None]]:
+        """{text: what is said of it}, without the blank ones; the same text is asked of once."""
+        some = list(dict.fromkeys(text for text in texts if text.strip()))
+        chats = [self._chat(task, given | {key: text}, form) for text in some]
+        found = yield from self._read(task, behaviour, chats, "", form, drawn=False)
+        return dict(zip(some, found, strict=True))
 
     def _read(self, task: str, behaviour: dict, chats: Sequence[Chat], seed: str,
-              form: type[Form], options: tuple) -> Asking[list[Form | None]]:
-        """What each chat's answer says; None for one that is refused, or never readable."""
-        found: dict[int, Form] = {}
+              form: type[Form], drawn: bool = True) -> Asking[list[Form | None]]:
+        """What each chat's answer says; None where it is refused, or never readable."""
+        options = (*(DRAWN if drawn else FIXED), ("max_tokens", self.max_tokens))
+        found: list[Form | None] = [None] * len(chats)
         left = list(range(len(chats)))
-        for number in range(TRIES if options == DRAWN else 1):
+        for number in range(TRIES if drawn else 1):
             if not left:
                 break
-            # 28 bits: some servers take no more than 31, and the seeds of several chats count on
+            # 28 bits: the seeds of a wave count on from it, and some servers take 31
             draw = int(fingerprint(behaviour["id"], task, seed, number)[:7], 16)
-            answers = yield Help([chats[i] for i in left], draw,
-                                 (*options, ("max_tokens", self.max_tokens)))
+            answers = yield Help([chats[i] for i in left], draw, options)
+            self.answers[task] += len(answers)
             again = []
             for i, answer in zip(left, answers, strict=True):
-                self.answers[task] += 1
                 if refuses(answer):
                     self.refused[task] += 1
-                elif one := read(answer.text, form):
-                    found[i] = one
-                else:
+                elif (one := read(answer.text, form)) is None:
                     self.unreadable[task] += 1
                     again.append(i)
+                else:
+                    found[i] = one
             left = again
-        return [found.get(i) for i in range(len(chats))]
+        return found
 
-    def _chat(self, task: str, given: dict, form: type[Section],
-              turns: Sequence[tuple[dict, dict]] = (), n: int = 0) -> Chat:
-        """The task, its example, what is given, and what was answered before and came of it."""
-        told = TOLD[task]
-        order = told["order"].format(language=self.language, n=n,
-                                     phrases=" / ".join(self.phrases["procedural"]))
+    def _chat(self, task: str, given: dict, form: type[Section], turns: Sequence[dict] = (),
+              n: int = 0) -> Chat:
+        """The task, its example, what is given now, and what was answered and came of it."""
+        order = TOLD[task]["order"].format(language=self.language, n=n,
+                                           phrases=" / ".join(self.phrases["procedural"]))
         system = " ".join([TOLD["role"], order, *([TOLD["learn"]] if turns else [])])
-        said = [told["example"], told["answer"], given, *(part for turn in turns for part in turn)]
+        said = [TOLD[task]["example"], TOLD[task]["answer"], given, *turns]
         ends = f"\nAnswer with JSON alone, of this form: {SHAPES[form]}", ""
         return [{"role": "system", "content": system},
                 *({"role": ("user", "assistant")[i % 2],

@@ -17,8 +17,8 @@ likelihood  The loss is -log p of these words at slots 0, 1, ... before the firs
             a candidate, and one generation a step to see a response. Where p is above 1/2, each of
             their tokens is the most likely one of its slot, and one word more counts.
 text        The hard label: the loss is the share of the target string's words that the response
-            does not begin with. One generation a candidate, and each is looked at. The words that the
-            best response begins with count, and the next one.
+            does not begin with. One generation a candidate, and each is looked at. The words
+            that the best response begins with count, and the next one.
 middle      As likelihood, from slot `k_start` on. A causal proxy sees its own words before it.
 """
 
@@ -57,6 +57,7 @@ class Config(Section):
     max_queries: Count = 25_000
     k_start: Amount = 30
     batch_size: Count = 32  # rows of one forward of the proxy
+    proxy: Text = "lmsys/vicuna-7b-v1.5"  # a folder of the project, or a name on the hub
     seed: Amount = 0
 
 

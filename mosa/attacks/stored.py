@@ -1,6 +1,7 @@
-"""Attacks that were found once, as a file, and any model or defence under them: no attacker needed.
+"""Attacks that were found once, as a file, and any model or defence under them, without attacker.
 
-    python -m mosa.attacks.stored FILE --model models/embedded-0 --adapter adapters/mosa_r1/embedded-0-0
+    python -m mosa.attacks.stored FILE --model models/embedded-0 \\
+        --adapter adapters/mosa_r1/embedded-0-0
     python -m mosa.attacks.stored FILE --model GSAI-ML/LLaDA-8B-Instruct --judge strong_reject
 
 FILE is JSON lines: one query a line, with the behaviour, the attack that found it and on which
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mosa.attacks.drive import unseeded
 from mosa.judges import panel
 from mosa.lm.loading import load
 from mosa.lm.model import DiffusionLM
@@ -26,7 +28,7 @@ from mosa.target import Target, Weights
 
 VERSION = 1
 BEHAVIOUR = ("id", "set", "category", "wording", "behaviour", "item", "target")  # of a data row
-QUERY = ("messages", "prefill", "given", "decode", "seed", "access", "attack", "goal")
+QUERY = ("messages", "prefill", "given", "decode", "access", "attack", "goal")
 SAMPLER = Sampler(length=128, steps=64, block_length=128, temperature=0.0, cfg_scale=0.0,
                   remasking="low_confidence", stop_at_eos=True, batch_size=16)  # of `embedded`
 
@@ -36,14 +38,15 @@ def collected(rows: Sequence[dict], lm: DiffusionLM, judge: str) -> list[dict]:
     several of one attack, form and behaviour.
 
     Prompts that are token ids (forms to fill in) hold for one tokenizer: `tokenizer` says which.
+    Answers that were put together of several responses (Speakeasy's) are no single query: left out.
     """
     lines, own = {}, tokenizer(lm)
     for row in rows:
-        if not row["verdicts"][judge]["success"]:
+        if not row["verdicts"][judge]["success"] or "parts" in row["request"]:
             continue
         asked = row["request"]
         line = {"version": VERSION, "found_on": row["response"]["weights"], "judge": judge,
-                "length": row["response"]["sampler"]["length"],
+                "length": row["response"]["sampler"]["length"], "seed": row["response"]["seed"],
                 **{key: asked[key] for key in (*BEHAVIOUR, *QUERY) if key in asked}}
         if not isinstance(asked["messages"][0], dict) or has_ids(asked):
             line["tokenizer"] = own
@@ -80,7 +83,8 @@ def asked(target: Target, lines: Sequence[dict], sampler: Sampler) -> list[dict]
         how = {"length": some[0]["length"], **some[0].get("decode", {})}
         if sampler.block_length == sampler.length and "block_length" not in how:
             how["block_length"] = how["length"]
-        found += target.generate(some, sampler.model_copy(update=how), f"stored-{key[:8]}")
+        how = sampler.model_copy(update=how)
+        found += unseeded(target.generate(some, how, f"stored-{key[:8]}"))
     return found
 
 

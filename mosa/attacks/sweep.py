@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from itertools import islice
@@ -85,8 +85,8 @@ def over_ray(function: Callable[[J], R], jobs: Sequence[J], workers: int, label:
     try:
         import ray
     except ImportError:
-        raise ImportError("params.yaml: compute.executor: ray needs Ray: `pip install ray`, or set "
-                          "compute.executor: local") from None
+        raise ImportError("params.yaml: attack.compute.executor: ray needs Ray: `pip install ray`, "
+                          "or set it to local") from None
 
     def alone(job: J) -> R:
         torch.set_num_threads(1)
@@ -112,8 +112,9 @@ def over_ray(function: Callable[[J], R], jobs: Sequence[J], workers: int, label:
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error  # the worker's traceback
     except ray.exceptions.RayError as error:
-        raise RuntimeError(f"{label}: a job has lost {1 + RETRIES} workers ({type(error).__name__})"
-                           ": see to their memory and run again, what is finished is kept") from None
+        raise RuntimeError(f"{label}: a job has lost {1 + RETRIES} workers "
+                           f"({type(error).__name__}): see to their memory and run again, what is "
+                           "finished is kept") from None
     finally:
         for ref in running:
             ray.cancel(ref, force=True)
@@ -128,7 +129,7 @@ def _attacked(shard: tuple[Target, list[dict]], module: str, made: dict[str, par
     def fresh(some: list[dict]) -> list[dict]:
         found = import_module(f"mosa.attacks.{module}").run(
             target, some, cfg=cfg, sampler=sampler, **{name: make() for name, make in made.items()})
-        return [asdict(found) | {"asked": target.queries, "forwards": target.forwards}]
+        return [vars(found) | {"asked": target.queries, "forwards": target.forwards}]
 
     [one] = resumable_map(fresh, [behaviours], target.stage, key, target.stage)
     return one

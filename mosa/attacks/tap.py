@@ -52,7 +52,7 @@ def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config,
 def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
     """The best response found; none if no prompt was on topic.
 
-    A row says in its `request` at which `depth` it was asked and, of the search, its `score`.
+    A row says in its `request` at which `depth` it was asked and, of the search, its `rated` score.
     """
     kind = "middle prompt" if form == "middle" else "prompt"
     leaves: list[tuple[Try, ...]] = [()] * cfg.streams
@@ -76,8 +76,8 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
                       for score, text in zip(scores, texts)]
         ranked = sorted(range(len(rows)), key=lambda i: -scores[i])[: cfg.width]
         top = ranked[0]
-        if best is None or scores[top] > best["request"]["score"]:
-            best = rows[top] | {"request": rows[top]["request"] | {"score": scores[top]}}
+        if best is None or scores[top] > best["request"]["rated"]:
+            best = rows[top] | {"request": rows[top]["request"] | {"rated": scores[top]}}
         if scores[top] == 1:
             break
         leaves = [(*grown[i][0], Try(grown[i][1], texts[i], scores[i])) for i in ranked]

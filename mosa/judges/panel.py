@@ -3,24 +3,27 @@ likes, and nothing is generated again."""
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
-from mosa.judges import exact, harmbench, rubric, strong_reject
+from mosa.judges import exact, harmbench, keywords, rubric, strong_reject
 from mosa.judges.rubric import Reading
+from mosa.judges.verdict import Verdict
 from mosa.pipeline.params import choice
 
 # what a judge reads nothing of, and the attack's own rows keep
 LEFT_OUT = {"ids", "reveal_step"}
 
 
-def world(rows: list[dict]) -> list[Reading]:
-    """The exact verdict on rows of the policy world, as a member of the panel."""
-    return [exact.judge(row["request"], row["response"]) | {"parsed": True, "reason": ""}
+def each(judge: Callable[[dict, dict], Verdict], rows: list[dict]) -> list[Reading]:
+    """A judge of mosa.judges as a member of the panel: it reads whatever a row says."""
+    return [judge(row["request"], row["response"]) | {"parsed": True, "reason": ""}
             for row in rows]
 
 
 # name in the list `judges` of params.yaml -> the verdicts on rows, in their order
 PANEL: dict[str, Callable[[list[dict]], list[Reading]]] = {
-    "world": world, "world_strong_reject": strong_reject.world, "rubric": rubric.judge,
+    "world": partial(each, exact.judge), "world_strong_reject": strong_reject.world,
+    "keywords": partial(each, keywords.judge), "rubric": rubric.judge,
     "strong_reject": strong_reject.judge, "harmbench": harmbench.judge}
 FICTIONAL = {"world", "world_strong_reject"}  # they judge rows of the policy world alone
 

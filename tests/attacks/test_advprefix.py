@@ -31,7 +31,8 @@ class Target:
             said = f"{'won' if number < self.wins.get(text, 0) else 'lost'} {text} {number}"
             own = [said] if "prefill" not in r or "0" in r["prefill"] else ["so", said]
             rows.append({"request": r, "verdicts": {}, "response": {
-                "text": "all of it", "own": own, "forwards": 4}})
+                "text": "all of it", "own": own, "forwards": 4,
+                "seed": r.get("seed")}})
         return rows
 
 
@@ -71,8 +72,8 @@ def test_the_likeliest_are_kept_and_each_is_completed_at_temperature_1():
     assert helper.wanted == ("opening", 300)
     assert target.waves[0] == (1.0, ["p one"] * 4 + ["p four"] * 4 + ["p two"] * 4)
     assert target.waves[1] == (0.0, ["p one"])
-    seeds = [row["request"]["seed"] for row in found.queries[:-1]]
-    assert len(set(seeds)) == 12 and "seed" not in found.rows[0]["request"]
+    seeds = [row["response"]["seed"] for row in found.queries[:-1]]
+    assert len(set(seeds)) == 12 and found.rows[0]["response"]["seed"] is None
 
 
 def test_both_losses_choose():

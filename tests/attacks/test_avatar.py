@@ -82,7 +82,7 @@ def test_an_avatar_that_is_always_refused_is_left_after_the_retries():
     assert asked == [[text] for text in ("a0", "n0", "n1", "n2", "a1", "n3", "n4", "n5",
                                          "a2", "n6", "n7", "n8")]
     assert len(set(helper.seeds)) == len(helper.seeds) == 10
-    assert row["request"]["score"] == 0 and row["response"]["search_queries"] == 11
+    assert row["request"]["rated"] == 0 and row["response"]["search_queries"] == 11
     assert run(Helper(), lambda text: True, retries=0)[0] == [["a0"], ["a1"], ["a2"]]
 
 
@@ -100,13 +100,13 @@ def test_the_default_setting_asks_at_most_15_times():
 def test_a_full_score_ends_the_search(full, queries):
     asked, [row] = run(Helper(lambda text: 1 if text == full else 0.9))
     assert len(asked) == queries
-    assert row["response"]["text"] == full and row["request"]["score"] == 1
+    assert row["response"]["text"] == full and row["request"]["rated"] == 1
 
 
 def test_the_best_row_of_all_is_returned():
     _, [row] = run(Helper(lambda text: 0.6 if text == "re a1" else 0.5))
     request = row["request"]
-    assert (request["avatar"], request["turn"], request["score"]) == (1, 0, 0.6)
+    assert (request["avatar"], request["turn"], request["rated"]) == (1, 0, 0.6)
     assert row["response"]["search_queries"] == 5
 
 

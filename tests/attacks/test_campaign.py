@@ -17,7 +17,7 @@ REQUESTS = [row for name in DATA.benchmarks
 
 
 def shared(**changes):
-    return Campaign(**{"n": 2, "helper": "world", "adaptive": ["mosa"]} | changes)
+    return Campaign(**{"n": 2, "helper": "world", "adaptive": ["mosa"], "compute": {}} | changes)
 
 
 def row(id, query, success, goal="prompt", model="mosa", attack="tap", **more):

@@ -46,7 +46,7 @@ class Target:
         own = [" ".join(run) for run in (before, said.split()) if run]
         return {"request": request, "verdicts": {}, "response": {
             "text": " ".join(text), "own": own, "tokens": len(text), "reveal_step": steps,
-            "forwards": 4}}
+            "forwards": 4, "seed": request.get("seed")}}
 
 
 class Helper:
@@ -76,11 +76,17 @@ def test_a_node_has_three_children_of_which_each_begins_with_it_and_a_sentence()
 
 def test_it_goes_depth_first_and_turns_back():
     def script(words, i):
-        return "no way . rest" if words.endswith("a .") else f"go {'abcd'[i]} . rest"
+        return "no way . rest" if words.endswith("a . go a .") else f"go {'ab'[i]} . rest"
 
-    target, _ = run(script, children=2, samples=2, rounds=2, depth=2)
+    target, _ = run(script, children=2, samples=2, rounds=2, depth=3)
     assert [wave[0] for wave in target.waves] == [
-        "yes ,", *["yes , go a ."] * 2, "yes , go b ."]
+        "yes ,", "yes , go a .", *["yes , go a . go a ."] * 2, "yes , go a . go b .",
+        "yes , go b .", "yes , go b . go a .", "yes , go b . go b ."]
+
+
+def test_the_same_sentence_makes_one_child_of_its_first_response():
+    target, found = run(lambda words, i: f"go a . {i}", depth=1, rounds=2)
+    assert len(target.waves) == 2 and found.rows[0]["response"]["text"] == "yes , go a . 0"
 
 
 def test_a_safe_sentence_bans_its_first_words_and_what_begins_so_is_thrown_away_and_counted():
@@ -104,6 +110,8 @@ def test_a_node_that_bans_too_much_is_given_up():
     target, found = run(lambda words, i: f"no {i} x y .", banned=20, samples=5)
     assert len(target.waves) == 4 + 1  # one opening from the start and twenty: the plain request
     assert [row["request"].get("prefill") for row in found.rows] == [None]
+    target, _ = run(lambda words, i: f"no {i // 5} x {i} .", banned=20, samples=5)
+    assert len(target.waves) == 20 + 1  # those of one round begin alike: one opening
 
 
 def test_a_given_up_node_keeps_its_children_and_the_next_is_grown():
@@ -172,7 +180,7 @@ def test_the_best_response_that_led_to_a_leaf_is_returned():
     _, found = run(script, samples=3, rounds=1, depth=2)
     [row] = found.rows
     assert row["response"]["text"] == "yes , go go go . go end . go go go"
-    assert row["request"]["depth"] == 2 and row["request"]["score"] == pytest.approx(0.17)
+    assert row["request"]["depth"] == 2 and row["request"]["rated"] == pytest.approx(0.17)
     assert row["response"]["search_queries"] == 3 + 3 * 3 - 1
 
 
@@ -233,9 +241,9 @@ def test_openings_are_whole_words_of_any_case(text, opening, begins):
 
 def test_samples_have_seeds_of_their_own_and_the_same_ones_again():
     runs = [run(lambda words, i: f"go {i} .", depth=2)[1].queries for _ in range(2)]
-    seeds = [row["request"]["seed"] for row in runs[0]]
+    seeds = [row["response"]["seed"] for row in runs[0]]
     assert len(set(seeds)) == len(seeds)
-    assert seeds == [row["request"]["seed"] for row in runs[1]]
+    assert seeds == [row["response"]["seed"] for row in runs[1]]
 
 
 def test_defaults_are_the_published_ones_and_our_cap():

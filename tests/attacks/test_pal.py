@@ -145,7 +145,8 @@ def test_one_word_more_counts_where_those_so_far_are_likelier_than_not(scripted)
 
 def test_the_whole_target_string_is_the_most_that_counts(scripted):
     likely = Likely(lambda query: -0.1)
-    run(config(max_queries=32), "likelihood", Target(), likely)
+    [row] = run(config(max_queries=32), "likelihood", Target(), likely).rows
+    assert row["request"]["counted"] == 5 and row["request"]["step"] == 5  # the first of equals
     assert [len(queries[0]["phrase"].split()) for queries in likely.asked] == [
         1, 2, 3, 4, 5, 5, 5, 5]
 

@@ -21,8 +21,9 @@ ROW = requests.requests("sealed_a", 1)[0]
 def row(success, goal="prompt", id=ROW["id"], **request):
     asked = {"messages": [{"role": "user", "content": ROW["behaviour"]}], "access": "A0",
              "attack": "tap", "goal": goal, "query": 3, "score": 0.5}
-    return {"request": ROW | {"id": id} | asked | request, "verdicts": {"world": {
-        "success": success}}, "response": {"weights": "w", "sampler": SAMPLER.model_dump()}}
+    response = {"weights": "w", "seed": 7, "sampler": SAMPLER.model_dump()}
+    return {"request": ROW | {"id": id} | asked | request, "response": response,
+            "verdicts": {"world": {"success": success}}}
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,10 @@ def one(lm, tmp_path, monkeypatch):
 
 
 def test_successes_alone_go_in_one_for_each_attack_form_and_behaviour(lm):
-    rows = [row(False), row(True, query=5), row(True, query=6), row(True, "canvas", prefill={
-        "0": "sure ,"}, access="A2"), row(None, id="x")]
+    several = row(True, id="y")
+    several["request"]["parts"] = [0, 1]
+    rows = [row(False), several, row(True, query=5), row(True, query=6),
+            row(True, "canvas", prefill={"0": "sure ,"}, access="A2"), row(None, id="x")]
     lines = stored.collected(rows, lm, "world")
     assert [(line["goal"], line["access"]) for line in lines] == [
         ("prompt", "A0"), ("canvas", "A2")]
@@ -60,6 +63,7 @@ def test_responses_have_the_slots_that_the_attack_was_found_with(lm, one):
     lines = stored.collected([row(True), row(True, "short", decode={
         "length": 8, "block_length": 8, "steps": 2})], lm, "world")
     rows = stored.asked(one, lines, SAMPLER.model_copy(update={"length": 24, "block_length": 24}))
+    assert {r["response"]["seed"] for r in rows} == {7} and "seed" not in rows[0]["request"]
     assert {r["request"]["goal"]: len(r["response"]["ids"]) for r in rows} == {
         "prompt": 16, "short": 8}
 

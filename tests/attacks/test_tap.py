@@ -55,7 +55,7 @@ def test_the_best_leaves_grow_on():
     asked, [row] = run(Helper(lambda prompt: prompt.count("2") / 10), depth=3, width=3,
                        branching=3)
     assert asked == [["a0", "a1", "a2"], ["a20", "a21", "a22"], ["a220", "a221", "a222"]]
-    assert row["request"]["messages"][-1]["content"] == "a222" and row["request"]["score"] == 0.3
+    assert row["request"]["messages"][-1]["content"] == "a222" and row["request"]["rated"] == 0.3
 
 
 def test_what_is_off_topic_is_never_asked():
@@ -110,6 +110,6 @@ def test_the_middle_form_scores_the_window_for_half():
                     tap.Config(forms=["middle"], depth=1), None)
     assert helper.kind == "middle prompt"
     assert found.rows[0]["request"]["messages"][-1]["content"] == "a1"
-    assert found.rows[0]["request"]["score"] == 0.7
+    assert found.rows[0]["request"]["rated"] == 0.7
     assert [tap.in_middle(row["response"]["text"], ["then do"], tap.Config())
             for row in found.queries] == [False, True, True, False]

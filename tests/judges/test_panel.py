@@ -177,6 +177,13 @@ def test_every_judge_says_what_a_reading_says(judge, monkeypatch):
     json.dumps(verdict, allow_nan=False)
 
 
+def test_keywords_judge_any_row():
+    public = row("Sure, fill the kettle.")
+    public["request"]["item"] = ""
+    [found] = panel.read([public], "keywords")
+    assert found["verdicts"]["keywords"]["success"] and found["verdicts"]["keywords"]["parsed"]
+
+
 def test_a_wrong_name_or_row_is_refused_in_one_line(monkeypatch):
     with pytest.raises(ValueError, match=r"judges: no judge 'rubic'; did you mean 'rubric'\?"):
         panel.read([], "rubic")

@@ -28,7 +28,7 @@ USED = notebook(
 
 
 LISTS = ("profiles: [quick]\nmodels: [original]\nmethods: []\nattacks: [b, c_d]\n"
-         "benchmarks: []\nsearches: []\n")
+         "attacked: []\njudges: []\nbenchmarks: []\nsearches: []\n")
 DVC = """
 stages:
   code: {cmd: python -m mosa.pipeline.notebooks results/code}

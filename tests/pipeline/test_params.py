@@ -24,7 +24,7 @@ class Plain(Section):
 
 GOOD = {
     "profiles": ["tiny"], "models": ["original", "mosa", "LLaDA-1.5"], "methods": ["mosa"],
-    "attacks": [], "benchmarks": ["arithmetic"], "searches": [],
+    "attacks": [], "attacked": [], "judges": [], "benchmarks": ["arithmetic"], "searches": [],
     "tiny": {
         "data": {"source": "world", "mirror": None, "benchmarks": ["a", "b"], "benign": "c",
                  "borderline": "d", "validation": [], "tasks": [],

@@ -18,6 +18,8 @@ models: [original,
   mosa]
 methods: [mosa]
 attacks: []
+attacked: []
+judges: []
 benchmarks: [a, b]
 searches: []
 embedded:   # kept

@@ -18,7 +18,8 @@ PARAMS = {"sampler": ["{p}.sampler"], "judge": ["{p}.judge"], "judged": ["{p}.ju
           "flat": ["{p}.judge"], "figure": ["{p}.judge"], "table": ["{p}.judge"],
           "targets": ["{p}.models"], "analysed": ["{p}.models"],
           "base": ["{p}.target"], "bases": ["{p}.target"],
-          **{name: [name] for name in ("models", "methods", "attacks", "benchmarks")}}
+          **{name: [name] for name in ("models", "methods", "attacks", "attacked", "judges",
+                                        "benchmarks")}}
 DEPS = {"requests": ["results/{p}/data"], "questions": ["results/{p}/data"],
         "phrases": ["results/{p}/data"], "original": ["results/{p}/target"],
         "bases": ["results/{p}/target"]}

@@ -1,5 +1,6 @@
 """Servers for the tests: one in a thread, and the real command in a process of its own."""
 
+import json
 import os
 import socket
 import subprocess
@@ -69,7 +70,6 @@ def answers(url):
 
 def joined(lines):
     """What a client makes of the lines of a stream: the text of every choice, by its index."""
-    import json
     texts = {}
     for line in lines:
         if line and line != "data: [DONE]":

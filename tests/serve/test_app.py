@@ -1,19 +1,21 @@
 """The endpoint over a shipped model, by a real client against a real server."""
 
 import json
+import socket
 import threading
-import time
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
 import pytest
-import uvicorn
+from serve.serving import PATIENCE, joined, running, until
+from tiny_model import tiny
 
 import mosa
 from mosa.pipeline.params import ROOT
 from mosa.serve import app as serving
-from mosa.serve.app import Defaults, app
+from mosa.serve import engine
+from mosa.serve.engine import Engine
 
 ASK = [{"role": "user", "content": "how do i make a silver orb ?"}]
 FAST = {"max_tokens": 32, "extra_body": {"steps": 8}}
@@ -22,23 +24,6 @@ FAST = {"max_tokens": 32, "extra_body": {"steps": 8}}
 @pytest.fixture(scope="module")
 def lm():
     return mosa.load(ROOT / "models/embedded-0")
-
-
-@contextmanager
-def running(lm, **defaults):
-    config = uvicorn.Config(app(lm, Defaults("embedded-0", **defaults), 8), port=0,
-                            log_level="error", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +89,18 @@ def test_a_stop_cuts(lm, client):
     assert said.choices[0].message.content == text[: text.index(stop)]
 
 
+def test_a_stream_holds_back_what_may_become_a_stop(lm, url):
+    """A stop of three words comes word by word: none of it may be sent, and it ends the text."""
+    text = mosa.denoise(lm, lm.canvas([ASK], 32), 32, block_length=1).texts[0]
+    stop = " ".join(text.split()[5:8])
+    with httpx.stream("POST", f"{url}/v1/chat/completions", timeout=60, json={
+            "messages": ASK, "max_tokens": 32, "steps": 32, "block_length": 1, "stop": stop,
+            "stream": True}) as said:
+        lines = [line for line in said.iter_lines() if line]
+    assert joined(lines) == [text.partition(stop)[0]]
+    assert '"finish_reason": "stop"' in lines[-2] and lines[-1] == "data: [DONE]"
+
+
 def says(content):
     return {"messages": [{"role": "user", "content": content}]}
 
@@ -115,12 +112,15 @@ BAD = {
     "a role": ({"messages": [{"role": "judge", "content": "a"}]}, 400, "role"),
     "an image": (says([{"type": "image_url"}]), 400, "content"),
     "an unknown word": (says("zzz"), 400, "zzz"),
-    "too long a prompt": (says("orb " * 9000), 400, "positions"),
-    "a block that does not divide": ({"messages": ASK, "block_length": 5}, 400, "divide"),
+    "too long a prompt": (says("orb " * 9000), 400, "512"),
+    "a block that does not divide": ({"messages": ASK, "block_length": 5}, 400, "block_length=5"),
+    "steps that do not divide": ({"messages": ASK, "block_length": 32, "steps": 9}, 400, "steps=9"),
     "too many steps": ({"messages": ASK, "max_tokens": 10**9}, 400, "max_tokens"),
     "a remasking": ({"messages": ASK, "remasking": "best"}, 400, "remasking"),
     "a penalty": ({"messages": ASK, "frequency_penalty": 0.5}, 400, "frequency_penalty"),
-    "NaN": ('{"messages": [], "temperature": NaN}', 400, ""),
+    "NaN": (json.dumps({"messages": ASK, "temperature": float("nan")}), 400, "temperature"),
+    "a number as text": ({"messages": ASK, "max_tokens": "32"}, 400, "max_tokens"),
+    "an unknown field that is null": ({"messages": ASK, "suffix": None}, 400, "suffix"),
     "another model": ({"messages": ASK, "model": "gpt-4"}, 404, "embedded-0"),
     "a pin behind the seed": ({"messages": ASK, "vllm_xargs": {
         "diffusion_seed_canvas": [1], "diffusion_pinned": [3]}}, 400, "diffusion_pinned"),
@@ -180,7 +180,93 @@ def test_many_at_once_get_what_each_would_get_alone(lm, url):
 
 def test_a_full_queue_says_so(lm, monkeypatch):
     monkeypatch.setattr(serving, "Engine", lambda lm, size: Engine(lm, size, waiting=0))
-    from mosa.serve.engine import Engine
     with running(lm) as url:
         said = httpx.post(f"{url}/v1/chat/completions", json={"messages": ASK})
     assert said.status_code == 429 and said.headers["Retry-After"]
+
+
+def test_null_is_not_given(lm, url):
+    said = httpx.post(f"{url}/v1/chat/completions", timeout=60, json={
+        "messages": ASK, "max_tokens": 32, "steps": 8, "seed": None, "stop": None, "n": None,
+        "temperature": None, "stream": None}).json()
+    assert said["choices"][0]["message"]["content"] == alone(lm).texts[0]
+
+
+def opened(url, body, complete=True):
+    """A connection on which a request was sent, or half of one."""
+    host, port = url.removeprefix("http://").split(":")
+    content = json.dumps(body).encode()
+    connection = socket.create_connection((host, int(port)))
+    connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
+                       b"Content-Length: %d\r\n\r\n" % len(content))
+    connection.sendall(content[: None if complete else 9])
+    return connection
+
+
+def test_who_hangs_up_amid_a_batch_does_not_end_it(monkeypatch):
+    """Of two requests that are denoised together one client leaves, and one waits."""
+    jobs, batches, go_on = [], [], [threading.Event(), threading.Event()]
+
+    class Watched(Engine):
+        def submit(self, some):
+            jobs.extend(some)
+            super().submit(some)
+
+    def held(lm, canvas, *how, **more):
+        batches.append(len(canvas.ids))
+        assert all(one.wait(PATIENCE) for one in go_on[: len(batches)])
+        return mosa.denoise(lm, canvas, *how, **more)
+
+    monkeypatch.setattr(serving, "Engine", Watched)
+    monkeypatch.setattr(engine, "denoise", held)
+    lm, body = tiny(), {"messages": ASK, "max_tokens": 8, "steps": 8}
+    with running(lm) as url, ThreadPoolExecutor() as pool:
+        def ask():
+            return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=PATIENCE).json()
+
+        said = [pool.submit(ask)]
+        until(lambda: batches == [1], "no batch")  # the first request has one of its own
+        leaves = opened(url, body)
+        until(lambda: len(jobs) == 2, "no second request")
+        said.append(pool.submit(ask))
+        until(lambda: len(jobs) == 3, "no third request")
+        go_on[0].set()
+        until(lambda: batches == [1, 2], "no second batch")
+        leaves.close()
+        until(lambda: jobs[1].abandoned, "nobody hung up")
+        go_on[1].set()
+        said = [one.result(PATIENCE) for one in [*said, pool.submit(ask)]]
+    right = mosa.denoise(lm, lm.canvas([ASK], 8), 8).texts[0]
+    assert [one["choices"][0]["message"]["content"] for one in said] == [right] * 3
+
+
+def test_who_hangs_up_before_the_body_is_complete_is_no_error(capfd):
+    with running(tiny()) as url:
+        opened(url, {"messages": ASK}, complete=False).close()
+    assert "Exception" not in capfd.readouterr().err
+
+
+def test_who_waits_longer_than_the_grace_is_cut_off(monkeypatch):
+    """At the end of the server a denoising that takes too long is given up."""
+    begun = threading.Event()
+
+    def endless(lm, canvas, *how, on_step, **more):
+        begun.set()
+        while True:
+            on_step(canvas.ids[:, canvas.prompt_length:])
+
+    monkeypatch.setattr(engine, "denoise", endless)
+    found = []
+    with running(tiny(), grace=1) as url:
+        def ask():
+            try:
+                found.append(httpx.post(f"{url}/v1/chat/completions", json={"messages": ASK},
+                                        timeout=PATIENCE).status_code)
+            except httpx.RemoteProtocolError:
+                found.append("cut off")
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert begun.wait(PATIENCE)
+    thread.join()
+    assert found in ([500], ["cut off"])
