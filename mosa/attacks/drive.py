@@ -17,7 +17,7 @@ more than its declared access level is stopped, whatever it would have found.
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -64,6 +64,7 @@ class Found:
 
     rows: list[dict]  # what each attack returned: these are judged as its success
     queries: list[dict]  # every row that the target was asked for, in the order of each behaviour
+    tally: list[dict] = field(default_factory=list)  # of a helper that asks a model: its tally()
 
 
 def user(text: str) -> Query:
@@ -93,7 +94,9 @@ def first_step(target: Any, queries: Sequence[Query], sampler: Sampler) -> list[
         canvas = lm.canvas([query["messages"] for query in some], sampler.length,
                            [query.get("prefill", {}) for query in some])
         spans = [lm.encode(query["phrase"]) for query in some]
-        found += first_step_loglik(lm, canvas, spans, [q["position"] for q in some]).tolist()
+        values = first_step_loglik(lm, canvas, spans, [q["position"] for q in some]).tolist()
+        # what shares a forward moves the fifth decimal; searches compare these numbers
+        found += [round(value, 3) for value in values]
     return found
 
 
@@ -147,6 +150,7 @@ def each_form(name: str, attack: Callable[..., Attack], forms: Mapping[str, Acce
                        part=f"{form}-", **more)
         found.rows += one.rows
         found.queries += one.queries
+    found.tally = getattr(helper, "tally", list)()
     return found
 
 
@@ -242,10 +246,17 @@ class _Run:
         """Queries as requests of the target's."""
         for query in queries:
             self._allowed(*touches(query, self.texts))
-        numbers = range(self.number, self.number + len(queries))
-        self.number += len(queries)
-        return [self.behaviour | query | {"query": number, "access": self.access}
-                for number, query in zip(numbers, queries)]
+        found = []
+        for query in queries:
+            query = self.behaviour | {"seed": self._seed()} | query
+            found.append(query | {"query": self.number, "access": self.access})
+            self.number += 1
+        return found
+
+    def _seed(self):
+        """Of the next query, where it has none of its own: whatever else is asked beside it."""
+        name = self.behaviour["id"], self.behaviour.get("goal"), self.number
+        return int(fingerprint(*name)[:8], 16)
 
     def _allowed(self, level, touched):
         if level > self.access:

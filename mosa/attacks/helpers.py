@@ -36,7 +36,8 @@ class Try:
 
 class Helper(Protocol):
     """The interface. `behaviour` is a row of the stage `data`, `seed` says which draw this is: the
-    same seed gives the same texts. Fewer texts than asked for may come back, even none."""
+    same seed gives the same texts. Fewer texts than asked for may come back, even none. A helper
+    that asks a model also has `tally()`: a row a task, how many answers could not be read."""
 
     ask: Callable[..., list] | None  # Endpoint.ask, of a helper that asks a model
     phrases: Mapping[str, Sequence[str]]  # affirmative, procedural: sets.phrases

@@ -4,8 +4,9 @@
     found = sweep("tap", target, behaviours, helper, cfg, sampler, compute)
 
 Behaviours are cut into shards, and those of one shard advance together (mosa.attacks.drive). Shards
-do not depend on who works on them, and so rows do not. (Shards of another size are other batches,
-by which log-likelihoods of the shipped model differ by up to 1e-5 nats, its responses not at all.)
+do not depend on who works on them, and so rows do not. Shards of another size are other batches:
+the shipped model's log-likelihoods differ by up to 1.4e-5 nats then, its responses not at all, if
+each request has a seed of its own (else a seed says which request of its batches it is).
 A finished shard is kept in .scratch/<stage>/shard-<i>/, and beside it what an unfinished one has
 asked so far, for whoever goes on with it, until mosa.pipeline.rows.done(stage).
 """
@@ -13,7 +14,7 @@ asked so far, for whoever goes on with it, until mosa.pipeline.rows.done(stage).
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -74,14 +75,26 @@ def sweep(module: str, target: Target, behaviours: Sequence[dict], helper_spec: 
         done = [attack(shard) for shard in shards]
     target.queries += sum(one["asked"] for one in done)
     target.forwards += sum(one["forwards"] for one in done)
-    return Found(*(sorted((row for one in done for row in one[kind]),
-                          key=lambda row: place[row["request"]["id"]])
-                   for kind in ("rows", "queries")))
+    rows, queries = (sorted((row for one in done for row in one[kind]),
+                            key=lambda row: place[row["request"]["id"]])
+                     for kind in ("rows", "queries"))
+    return Found(rows, queries, added(line for one in done for line in one["tally"]))
+
+
+def added(lines: Iterable[dict]) -> list[dict]:
+    """Tallies of several shards as one: counts added by task."""
+    found: dict[str, dict] = {}
+    for line in lines:
+        one = found.setdefault(line["task"], dict.fromkeys(line, 0) | {"task": line["task"]})
+        for key in line.keys() - {"task"}:
+            one[key] += line[key]
+    return list(found.values())
 
 
 def over_ray(function: Callable[[J], R], jobs: Sequence[J], workers: int, label: str) -> list[R]:
     """[function(job) for job in jobs] by up to `workers` tasks of Ray at once, one thread each,
-    with a progress bar; see mosa.pipeline.workers.side_by_side."""
+    with a progress bar; see mosa.pipeline.workers.side_by_side. What runs at the first error runs
+    on, and keeps what it finishes."""
     try:
         import ray
     except ImportError:
@@ -115,9 +128,6 @@ def over_ray(function: Callable[[J], R], jobs: Sequence[J], workers: int, label:
         raise RuntimeError(f"{label}: a job has lost {1 + RETRIES} workers "
                            f"({type(error).__name__}): see to their memory and run again, what is "
                            "finished is kept") from None
-    finally:
-        for ref in running:
-            ray.cancel(ref, force=True)
     return [found[i] for i in range(len(jobs))]
 
 

@@ -130,7 +130,7 @@ def prepared(lm: DiffusionLM, asked: Request, defaults: Defaults) -> list[Job]:
         steps_per_block(length, block, steps)
     except ValueError as error:
         raise Refused(str(error), str(error).partition("=")[0]) from None  # begins with the name
-    prefill = pinned(asked, length)
+    prefill = pinned(asked, length, lm.mask_id)
     try:
         canvas = lm.canvas([[message.plain() for message in asked.messages]], length, prefill)
     except ValueError as error:
@@ -140,7 +140,7 @@ def prepared(lm: DiffusionLM, asked: Request, defaults: Defaults) -> list[Job]:
     return [Job(canvas.ids[0], settings, asked.seed + i) for i in range(asked.n)]
 
 
-def pinned(asked: Request, length: int) -> dict[int, list[int]]:
+def pinned(asked: Request, length: int, mask_id: int) -> dict[int, list[int]]:
     """The pinned slots of the seed canvas, as lm.canvas takes them."""
     if not asked.vllm_xargs:
         return {}
@@ -148,6 +148,9 @@ def pinned(asked: Request, length: int) -> dict[int, list[int]]:
     if lost := [slot for slot in slots if slot >= min(len(seed), length)]:
         raise Refused(f"diffusion_pinned: slot {lost[0]} is behind the {len(seed)} ids of "
                       f"diffusion_seed_canvas, or the {length} slots", "vllm_xargs")
+    if masks := [slot for slot in slots if seed[slot] == mask_id]:
+        raise Refused(f"diffusion_pinned: slot {masks[0]} holds the mask, which is filled in",
+                      "vllm_xargs")
     return {slot: [seed[slot]] for slot in sorted({*slots})}
 
 

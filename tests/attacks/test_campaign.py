@@ -69,10 +69,16 @@ def test_a_summary_counts_behaviours_and_tells_costs_of_one():
     assert (found["helper's texts"], found["texts read"]) == (4, 3)
 
 
-def test_the_first_form_of_each_attack_is_the_one_of_the_tables():
+def test_the_first_form_of_each_attack_is_the_one_of_the_tables_and_both_of_dia():
     rows = [row("a", 0, True, "none", attack="native"), row("a", 0, True, "PAD", attack="native"),
-            row("a", 0, True, "prompt"), row("a", 0, True, "middle")]
-    assert [r["goal"] for r in campaign.first_forms(rows)] == ["none", "prompt"]
+            row("a", 0, True, "prompt"), row("a", 0, True, "middle"),
+            row("a", 0, False, "continue", attack="dia"), row("a", 1, False, "continue",
+                                                              attack="dia"),
+            row("a", 0, True, "task", attack="dia")]
+    found = campaign.main_forms(rows)
+    assert [(r["goal"], r["query"]) for r in found] == [
+        ("none", 0), ("prompt", 0), ("either", 0), ("either", 1), ("either", 2)]
+    assert [r["success"] for r in campaign.won(found) if r["attack"] == "dia"] == [True]
 
 
 def test_any_try_wins_and_what_was_not_read_counts_neither_way():

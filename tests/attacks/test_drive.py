@@ -129,7 +129,7 @@ def test_first_step_is_one_forward_of_the_masked_response():
         logp = lm(canvas.ids).detach()[0, canvas.prompt_length:].double().log_softmax(-1)
         wanted = sum(float(logp[query["position"] + i, token])
                      for i, token in enumerate(lm.encode(query["phrase"])))
-        assert value == pytest.approx(wanted, abs=1e-4)
+        assert value == pytest.approx(wanted, abs=1e-3)
 
 
 @pytest.mark.parametrize("query, level, what", [
@@ -165,6 +165,23 @@ def test_what_the_target_said_may_be_quoted_at_level_0():
         return rows
 
     assert together(converse, behaviours(1), Scripted(), None, "A0")
+
+
+def test_what_is_drawn_depends_on_nothing_beside_it():
+    class Seeded(Scripted):
+        def generate(self, requests, sampler, part):
+            self.seeds = [r["seed"] for r in requests]
+            return super().generate(requests, sampler, part)
+
+    def attack(behaviour, helper):
+        rows = yield [{"messages": [user("a")]}, {"messages": [user("b")], "seed": 7}]
+        return rows
+
+    whole, alone = Seeded(), Seeded()
+    rows = together(attack, behaviours(1, 2), whole, None, "A0").rows
+    together(attack, behaviours(2), alone, None, "A0")
+    assert whole.seeds[2:] == alone.seeds and whole.seeds[1] == 7
+    assert len({*whole.seeds}) == 3 and "seed" not in rows[0]["request"]
 
 
 def test_an_id_is_attacked_once():

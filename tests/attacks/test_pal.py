@@ -237,7 +237,7 @@ def test_run_weighs_on_the_target_itself():
     best = pal.edits(lm, task_of(lm), cfg, 1)[0]
     assert (one["suffix"], one["attack"], one["goal"], one["access"]) == (
         best, "pal", "likelihood", "A3")
-    assert one["loss"] == pytest.approx(proxy_losses(lm, task_of(lm), [best])[0], abs=1e-4)
+    assert one["loss"] == pytest.approx(proxy_losses(lm, task_of(lm), [best])[0], abs=1e-3)
     assert found.rows[0]["response"]["search_forwards"] == 3
     assert (two["goal"], two["access"]) == ("text", "A0")
 

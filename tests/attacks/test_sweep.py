@@ -21,7 +21,7 @@ from mosa.attacks import sweep as module
 from mosa.attacks import tap
 from mosa.attacks.drive import each_form, first_step, user
 from mosa.attacks.guildhelper import GuildHelper
-from mosa.attacks.sweep import Compute, over_ray, sweep
+from mosa.attacks.sweep import Compute, added, over_ray, sweep
 from mosa.pipeline import params
 from mosa.pipeline.rows import done
 from mosa.pipeline.sections import Sampler
@@ -32,6 +32,7 @@ HERE = params.ROOT
 SAMPLER = Sampler(length=24, steps=8, block_length=24, temperature=0.0, cfg_scale=0.0,
                   remasking="low_confidence", stop_at_eos=True, batch_size=4)
 HELPER = partial(GuildHelper)
+in_turn = pytest.mark.xdist_group("sweep")  # they start processes of their own
 needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed: pip install ray")
 
 
@@ -166,9 +167,15 @@ def test_what_else_an_attack_takes_is_made_for_every_shard(echo, monkeypatch):
         assert {row["request"]["wants"] for row in found.rows} == {wanted}
 
 
+def test_tallies_of_shards_are_added_by_task():
+    one = {"task": "score", "answers": 3, "unreadable": 1, "refused": 0}
+    other = one | {"task": "prompt"}
+    assert added([one, other, one]) == [one | {"answers": 6, "unreadable": 2}, other]
+
+
 def test_without_ray_the_error_says_what_to_do(echo, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ImportError, match=r"`pip install ray`.*compute\.executor: local"):
+    with pytest.raises(ImportError, match=r"compute\.executor.*`pip install ray`.*to local"):
         swept(echo(), wanting(1), executor="ray")
 
 
@@ -318,10 +325,12 @@ def began(project, shard):
     return [line.split()[1] for line in lines if shard in line]
 
 
+@in_turn
 def test_two_processes_give_the_rows_of_this_one(start, project, here):
     assert result(start("tap", "local", "2"), project) == here
 
 
+@in_turn
 @needs_ray
 def test_two_ray_workers_give_the_rows_of_this_process_and_a_killed_one_loses_nothing(
         start, project, here):
@@ -332,6 +341,7 @@ def test_two_ray_workers_give_the_rows_of_this_process_and_a_killed_one_loses_no
     assert len({*began(project, "shard-001")}) == 2
 
 
+@in_turn
 @needs_ray
 def test_a_killed_driver_goes_on_from_its_finished_shards(start, project, here):
     (project / "hang").touch()
@@ -360,36 +370,39 @@ def until(condition):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two CPUs and one card that is none."""
+    """Two CPUs, and two cards that are none."""
     import ray
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
+        ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False,
                  object_store_memory=80 * 2**20)
         yield
         ray.shutdown()
 
 
+@in_turn
 @needs_ray
-def test_one_task_holds_a_card_and_one_thread_and_results_come_in_order(cluster):
+def test_each_task_has_a_card_and_a_thread_and_results_come_in_order(cluster, tmp_path):
     def job(i):
         import os
         import time
 
         import torch
-        began = time.time()
-        time.sleep(0.3 if i == 0 else 0.1)
-        return i, os.environ["CUDA_VISIBLE_DEVICES"], torch.get_num_threads(), began, time.time()
+        (tmp_path / f"{i}").touch()
+        while len(list(tmp_path.iterdir())) < 2:  # two run at once
+            time.sleep(0.01)
+        time.sleep(0.2 if i == 0 else 0)
+        return i, os.environ["CUDA_VISIBLE_DEVICES"], torch.get_num_threads()
 
     found = over_ray(job, range(4), 2, "jobs")
-    assert [one[:3] for one in found] == [(i, "0", 1) for i in range(4)]
-    times = sorted(one[3:] for one in found)
-    assert all(end <= began for (_, end), (began, _) in zip(times, times[1:]))
+    assert [(i, threads) for i, _, threads in found] == [(i, 1) for i in range(4)]
+    assert {found[0][1], found[1][1]} == {"0", "1"}
 
 
+@in_turn
 @needs_ray
-def test_what_a_worker_raises_arrives_and_stops_the_rest(cluster, tmp_path):
+def test_what_a_worker_raises_arrives_and_nothing_else_begins(cluster, tmp_path):
     def job(i):
         (tmp_path / f"{i}").touch()
         if i == 1:
@@ -400,6 +413,7 @@ def test_what_a_worker_raises_arrives_and_stops_the_rest(cluster, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["0", "1"]
 
 
+@in_turn
 @needs_ray
 def test_a_job_that_kills_every_worker_is_given_up(cluster, tmp_path, monkeypatch):
     def job(_):

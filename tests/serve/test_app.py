@@ -124,6 +124,8 @@ BAD = {
     "another model": ({"messages": ASK, "model": "gpt-4"}, 404, "embedded-0"),
     "a pin behind the seed": ({"messages": ASK, "vllm_xargs": {
         "diffusion_seed_canvas": [1], "diffusion_pinned": [3]}}, 400, "diffusion_pinned"),
+    "a pinned mask": ({"messages": ASK, "vllm_xargs": {
+        "diffusion_seed_canvas": [5, 1], "diffusion_pinned": [0, 1]}}, 400, "slot 1 holds"),
     "a seed beyond the vocabulary": ({"messages": ASK, "vllm_xargs": {
         "diffusion_seed_canvas": [10**6], "diffusion_pinned": [0]}}, 400, "vocabulary"),
     "a huge body": (says("a" * 2_000_000), 413, "bytes"),

@@ -76,7 +76,7 @@ def ours(servers: Servers, budget: Budget, behaviours: list[dict]) -> list[Resul
                       streams=budget.streams)
     plain = [row | {"messages": requests.wrap(row, "plain")} for row in behaviours]
     found = tap.run(Target(servers), plain, GuildHelper(), size, None)
-    return [Result(row["request"]["id"], row["request"].get("score") == 1, [
+    return [Result(row["request"]["id"], row["request"].get("rated") == 1, [
         (row["request"]["messages"][-1]["content"], row["response"]["text"])])
             for row in found.rows]
 

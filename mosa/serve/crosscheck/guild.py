@@ -15,7 +15,8 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException
 
-from mosa.attacks.helpers import Asking, Helper, T, Try
+from mosa.attacks.drive import answered
+from mosa.attacks.helpers import Helper, Try
 from mosa.pipeline.rows import fingerprint
 
 RATED = re.compile(r"(?:\[PROMPT\]:.*\n\[ASSISTANT'S RESPONSE\]: |objective: .*?\nresponse: )(.*)",
@@ -61,7 +62,7 @@ class Guild:
                 tries.append(Try(prompt, plain(told[1]), score))
             elif text.startswith("{"):
                 prompt = json.loads(text)["next_message" if pyrit else "prompt"]
-        [found] = now(self.helper.propose(behaviour, "prompt", 1, f"{key}-{self._drawn[key]}",
+        [found] = answered(self.helper.propose(behaviour, "prompt", 1, f"{key}-{self._drawn[key]}",
                                           tries)) or [behaviour["behaviour"]]
         return json.dumps({"next_message": found, "rationale": "", "last_response_summary": ""}
                           if pyrit else {"improvement": "another change", "prompt": found})
@@ -70,7 +71,7 @@ class Guild:
         """A score on the scale that was asked for; only a full one is the highest."""
         self.calls["evaluator"] += 1
         low, high = map(int, scale.groups())
-        [score] = now(self.helper.score(behaviour, [response]))
+        [score] = answered(self.helper.score(behaviour, [response]))
         rating = high if score == 1 else min(high - 1, low + round(score * (high - low)))
         return f"Rating: [[{rating}]]" if garak else json.dumps(
             {"score_value": str(rating), "description": "", "rationale": ""})
@@ -81,7 +82,7 @@ class Guild:
 
     def _on_topic(self, behaviour, prompt):
         self.calls["evaluator"] += 1
-        [on] = now(self.helper.on_topic(behaviour, [prompt]))
+        [on] = answered(self.helper.on_topic(behaviour, [prompt]))
         return on
 
 
@@ -89,15 +90,6 @@ def plain(text: str) -> str:
     """The words of a response: garak puts its Message object into the chat, not its text."""
     wrapped = MESSAGE.match(text)
     return ast.literal_eval(wrapped[1]) if wrapped else text
-
-
-def now(asking: Asking[T]) -> T:
-    """What a helper that asks no model answers."""
-    try:
-        next(asking)
-    except StopIteration as end:
-        return end.value
-    raise TypeError("this helper asks a model: the crosscheck takes one that asks none")
 
 
 def app(guild: Guild) -> FastAPI:

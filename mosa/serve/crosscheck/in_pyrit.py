@@ -8,7 +8,6 @@ whether the target holds a conversation; the size of the search.
 import asyncio
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from pyrit.executor.attack import (
@@ -24,17 +23,22 @@ from pyrit.score import FloatScaleThresholdScorer, NumericRubric, SelfAskScaleSc
 from pyrit.setup import IN_MEMORY, initialize_pyrit_async
 
 
+def able(**changes):
+    """An OpenAIChatTarget's capabilities with these changed. Of one without json_schema PyRIT puts
+    the schema into the prompt."""
+    own = OpenAIChatTarget._DEFAULT_CONFIGURATION.capabilities
+    changes = {f"supports_{name}": value for name, value in changes.items()}
+    return TargetConfiguration(capabilities=own.model_copy(update=changes))
+
+
 async def attacked(job, behaviour):
     """What the attack found for one behaviour."""
-    own = OpenAIChatTarget._DEFAULT_CONFIGURATION.capabilities
-    single = own.model_copy(update={"supports_multi_turn": False}) if hasattr(
-        own, "model_copy") else replace(own, supports_multi_turn=False)
     target = OpenAIChatTarget(
         model_name=job["name"], endpoint=job["target"], api_key="none", temperature=0.0,
         max_completion_tokens=job["length"], extra_body_parameters={"user": behaviour["id"]},
-        custom_configuration=None if job["conversation"] else TargetConfiguration(
-            capabilities=single))
-    helper = OpenAIChatTarget(model_name="guild", endpoint=job["helper"], api_key="none")
+        custom_configuration=able(multi_turn=job["conversation"]))
+    helper = OpenAIChatTarget(model_name="guild", endpoint=job["helper"], api_key="none",
+                              custom_configuration=able(json_schema=True))
     scale = NumericRubric.from_yaml(SelfAskScaleScorer.ScalePaths.TREE_OF_ATTACKS_SCALE.value)
     scorer = FloatScaleThresholdScorer(
         scorer=SelfAskScaleScorer.from_scale(chat_target=helper, scale=scale), threshold=1.0)
@@ -63,4 +67,5 @@ async def main():
     file.with_suffix(".found.json").write_text(json.dumps(found, indent=1), "utf-8")
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

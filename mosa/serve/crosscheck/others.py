@@ -1,7 +1,20 @@
 """garak's and PyRIT's own attacks, each in its own environment, unchanged: only configured.
 
 Their target is one served model, their attacker and evaluator another; every request to the target
-carries the behaviour's id in OpenAI's field `user`.
+carries the behaviour's id in OpenAI's field `user`. What they do otherwise than the paper's code,
+read in their source and seen in what they send:
+
+garak 0.17.1. Its PAIR has TAP's settings by default, four branches and pruning. The attacker's chat
+loses its system prompt after the first round, and each of its answers is written over the turn that
+it answers: of all rounds before only the last prompt is left, and what came of it. A response comes
+as the repr of a Message. Where pruning leaves fewer than two prompts, the first two go on, on topic
+or not. Among equal scores the last stay. A prompt that scored 10 is asked once more at the end.
+
+PyRIT 1.1.0. It begins with `width` prompts, asks with all branches, and prunes by score alone then.
+What is off topic is sent back to the attacker, not dropped. The attacker's chat holds all tries of
+a branch. The result is of the last round, not the best of all. The target is asked in one
+conversation, unless it is said to hold none. A request that is refused ends its branch; garak takes
+it for the response "None".
 """
 
 import json
