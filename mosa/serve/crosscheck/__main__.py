@@ -47,7 +47,8 @@ target. Success: the exact judge's, of the response that the attack gives as its
 that found nothing there is none. Any: of some response on the way. Claimed: by the attack's own
 evaluator. Requests: to the target, mean of a behaviour, counted by the server; refused: of these,
 answered 4xx. Calls: of attacker and evaluator, mean of a behaviour. Difference: of success, from
-ours."""
+the first row of the attack, in points. One conversation: every prompt of a branch comes behind the
+earlier ones and what the target said to them; asked again: the request as it is, a second time."""
 
 
 class Target:
@@ -74,18 +75,34 @@ def ours(servers: Servers, budget: Budget, behaviours: list[dict]) -> list[Resul
     """Our TAP; with one branch it is PAIR, for no prompt of the helper is off topic."""
     size = tap.Config(depth=budget.depth, width=budget.width, branching=budget.branching,
                       streams=budget.streams)
-    plain = [row | {"messages": requests.wrap(row, "plain")} for row in behaviours]
-    found = tap.run(Target(servers), plain, GuildHelper(), size, None)
+    asked = [row | {"messages": requests.wrap(row, "plain")} for row in behaviours]
+    found = tap.run(Target(servers), asked, GuildHelper(), size, None)
     return [Result(row["request"]["id"], row["request"].get("rated") == 1, [
         (row["request"]["messages"][-1]["content"], row["response"]["text"])])
             for row in found.rows]
 
 
+def plain(servers: Servers, behaviours: list[dict], times: int) -> list[Result]:
+    """No attack: the request as it is, so many times in one conversation."""
+    target, found = Target(servers), []
+    for row in behaviours:
+        turn = {"role": "user", "content": row["behaviour"]}
+        chat = []
+        for _ in range(times):
+            [said] = target.generate([row | {"messages": [*chat, turn]}], None, "")
+            chat += [turn, {"role": "assistant", "content": said["response"]["text"]}]
+        found.append(Result(row["id"], False, [(turn["content"], chat[-1]["content"])]))
+    return found
+
+
 def attacks(folder: Path) -> dict[tuple[str, str], Callable[..., list[Result]]]:
-    """(attack, whose) -> the attack, called with servers and behaviours."""
+    """(attack, whose) -> the attack, called with servers and behaviours. Raises FileNotFoundError
+    for an environment that is not there."""
     in_garak = partial(garak, folder / "garak/bin/python", folder / "runs")
     in_pyrit = partial(pyrit, folder / "pyrit/bin/python", folder / "runs")
-    found = {("TAP", "ours"): partial(ours, budget=TAP),
+    found = {("none", "asked once"): partial(plain, times=1),
+             ("none", "asked again"): partial(plain, times=2),
+             ("TAP", "ours"): partial(ours, budget=TAP),
              ("TAP", "garak"): partial(in_garak, budget=TAP),
              ("TAP", "PyRIT"): partial(in_pyrit, budget=WIDE),
              ("TAP", "PyRIT, one conversation"): partial(in_pyrit, budget=WIDE, conversation=True),
@@ -117,13 +134,13 @@ def judged(behaviours: list[dict], asked: list[tuple[dict, int, dict]],
 
 def measure(n: int) -> pd.DataFrame:
     """Run every attack, and the table. Raises RuntimeError where the server counted otherwise."""
-    behaviours = requests.requests("sealed_a", n)
+    behaviours, every = requests.requests("sealed_a", n), attacks(FOLDER)
     lm, helper = load(ROOT / "models" / MODEL), guild.Guild(GuildHelper(), behaviours)
     target = Recorded(serving.app(lm, serving.Defaults(MODEL, LENGTH)))
     table, base = [], {}
     with served(target) as url, served(guild.app(helper)) as helping:
         servers = Servers(f"{url}/v1", f"{helping}/v1", MODEL, LENGTH)
-        for (attack, whose), run in attacks(FOLDER).items():
+        for (attack, whose), run in every.items():
             before = httpx.get(f"{url}/health").json()["responses"]
             target.rows.clear()
             helper.calls.clear()
@@ -137,15 +154,17 @@ def measure(n: int) -> pd.DataFrame:
                 "rows": rows, "asked": target.rows, "found": [vars(one) for one in found]})
             base.setdefault(attack, rows)
             difference = tables.paired(rows, base[attack], "success")
+            attacker, evaluator = (helper.calls[who] / n if helper.calls else None
+                                   for who in ("attacker", "evaluator"))
+            success, some, claimed = (words.rate(tables.rate(rows, flag), n=False)
+                                      for flag in ("success", "any", "claimed"))
             table.append({
-                "Attack": attack, "By": whose,
-                **{name: words.rate(tables.rate(rows, name.lower()), n=False)
-                   for name in ("Success", "Any", "Claimed")},
-                "Difference": words.difference(difference) if whose != "ours" else None,
+                "Attack": attack, "By": whose, "Success": success, "Any": some,
+                "Claimed": None if attack == "none" else claimed,
+                "Difference": None if rows is base[attack] else words.difference(difference),
                 "Requests": sum(row["requests"] for row in rows) / n,
                 "Refused": sum(row["refused"] for row in rows) / n,
-                "Attacker calls": helper.calls["attacker"] / n if whose != "ours" else None,
-                "Evaluator calls": helper.calls["evaluator"] / n if whose != "ours" else None})
+                "Attacker calls": attacker, "Evaluator calls": evaluator})
             print(json.dumps(table[-1], ensure_ascii=False), flush=True)
     return pd.DataFrame(table)
 

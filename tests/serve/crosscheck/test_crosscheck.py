@@ -3,6 +3,7 @@ themselves run in `make crosscheck`, in environments of their own."""
 
 import json
 import random
+from functools import partial
 
 import httpx
 import pytest
@@ -59,6 +60,17 @@ def test_our_attack_asks_the_served_model_and_says_what_it_claims(target, monkey
     said = {(body["user"], body["messages"][-1]["content"]): answer["choices"][0]["message"][
         "content"] for body, _, answer in recorded.rows}
     assert all(said[one.id, prompt] == text for one in found for prompt, text in one.final)
+
+
+def test_asking_again_goes_on_with_what_the_model_said(target):
+    recorded, servers = target
+    recorded.rows.clear()
+    [found] = crosscheck.plain(servers, ROWS[:1], times=2)
+    (first, _, said), (second, _, again) = recorded.rows
+    [turn] = first["messages"]
+    told = {"role": "assistant", "content": said["choices"][0]["message"]["content"]}
+    assert second["messages"] == [turn, told, turn]
+    assert found.final == [(ROWS[0]["behaviour"], again["choices"][0]["message"]["content"])]
 
 
 def test_success_is_of_the_result_any_of_all_and_errors_are_counted():
@@ -160,3 +172,42 @@ def test_the_guild_answers_over_http():
         prompt = json.loads(say(goal).json()["choices"][0]["message"]["content"])["prompt"]
         assert tiny().prompt_ids(prompt)  # known words alone
         assert say("nothing").status_code == 400
+
+
+def test_the_table_has_a_row_an_attack_with_its_difference_from_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(crosscheck, "FOLDER", tmp_path)
+    monkeypatch.setattr(crosscheck, "load", lambda folder: tiny())
+    monkeypatch.setattr(crosscheck, "LENGTH", 64)
+    monkeypatch.setattr(crosscheck, "attacks", lambda folder: {
+        ("none", "asked once"): partial(crosscheck.plain, times=1),
+        ("TAP", "ours"): partial(crosscheck.ours, budget=Budget("tap", 1, 2, 2)),
+        ("TAP", "theirs"): partial(crosscheck.ours, budget=Budget("tap", 1, 1))})
+    table = crosscheck.measure(2)
+    assert [*table["Requests"]] == [1, 2, 1] and [*table["Refused"]] == [0, 0, 0]
+    assert [*table["Success"].str[:4]] == ["0.0 "] * 3
+    assert [*table["Claimed"].isna()] == [True, False, False]
+    assert [*table["Difference"].isna()] == [True, True, False]
+    kept = json.loads((tmp_path / "runs/TAP-theirs.json").read_text())
+    assert [row["requests"] for row in kept["rows"]] == [1, 1] and len(kept["asked"]) == 2
+
+
+def test_a_response_that_nobody_asked_for_stops_the_run(tmp_path, monkeypatch):
+    def past_the_record(servers, behaviours):
+        asked = crosscheck.plain(servers, behaviours, 1)
+        recorded[0].rows.clear()
+        return asked
+
+    recorded = []
+
+    class Kept(Recorded):
+        def __init__(self, app):
+            super().__init__(app)
+            recorded.append(self)
+
+    monkeypatch.setattr(crosscheck, "FOLDER", tmp_path)
+    monkeypatch.setattr(crosscheck, "load", lambda folder: tiny())
+    monkeypatch.setattr(crosscheck, "LENGTH", 64)
+    monkeypatch.setattr(crosscheck, "Recorded", Kept)
+    monkeypatch.setattr(crosscheck, "attacks", lambda folder: {("TAP", "x"): past_the_record})
+    with pytest.raises(RuntimeError, match="the engine made 2 responses, and 0 requests"):
+        crosscheck.measure(2)
