@@ -18,7 +18,7 @@ from mosa.lm.loading import save
 pytestmark = pytest.mark.xdist_group("load")  # one server for all of them
 NOUNS = ["orb", "lantern", "amulet", "kettle"]
 AT_ONCE = 200
-# Requests in flight hold their canvases, and glibc keeps what was freed: 3 to 9 MB more after
+# Requests in flight hold their canvases, and glibc keeps what was freed: 2 to 3 MB more after
 # 400 requests were measured. What a denoising allocates and would leak is 0.4 MB a response.
 FLAT = 60_000_000  # bytes
 
