@@ -11,8 +11,8 @@ SEEDS ?= 0 1 2 ar
 
 run: .venv/done
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
-	@# after DVC's own words, what is wrong with params.yaml in a line each
-	@dvc repro || { python -m mosa.doctor >/dev/null; exit 1; }
+	@# dvc repro, two stages at a time; after its words, what is wrong with params.yaml in a line each
+	@python -m mosa.pipeline.repro || { python -m mosa.doctor >/dev/null; exit 1; }
 
 quick: .venv/done   # every stage with a few rows, in a copy of this tree: .scratch/trial-quick
 	python -m mosa.pipeline.trial quick

@@ -8,6 +8,7 @@ import torch
 from filelock import FileLock
 
 from mosa.pipeline import trial
+from mosa.pipeline.repro import reproduce
 
 torch.set_num_threads(1)
 
@@ -21,7 +22,7 @@ def run_of_quick(tmp_path_factory):
     with FileLock(f"{folder}.lock"):
         if not (folder / "ran").exists():
             trial.prepare("quick", folder)
-            ran = trial.reproduce(folder)
+            ran = reproduce(folder)
             assert {"code", "data@quick", "align@quick-mosa", "index@quick"} <= {*ran}
             (folder / "ran").touch()
     return folder

@@ -5,11 +5,11 @@ import re
 import subprocess
 from pathlib import Path
 
-from mosa.pipeline import trial
+from mosa.pipeline.repro import environment
 
 
 def how(copy: Path) -> dict:
-    return dict(cwd=copy, env=trial.environment(copy), text=True, stdout=subprocess.PIPE,
+    return dict(cwd=copy, env=environment(copy), text=True, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT)
 
 

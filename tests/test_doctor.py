@@ -9,7 +9,7 @@ import changing
 import pytest
 from changing import DELETE
 
-from mosa import doctor
+from mosa import doctor, fits
 from mosa.pipeline import params
 
 VALUES = params.read()
@@ -286,6 +286,9 @@ def test_without_methods_there_are_no_figures_of_training(monkeypatch, profiles)
         "attack": VALUES[name]["attack"] | {"adaptive": []}} for name in profiles}
     values["quick"] = VALUES["quick"] | {"lists": {}}  # which name methods
     monkeypatch.setattr(params, "read", lambda: values)
+    monkeypatch.setattr(fits, "aligned", lambda profile: True)  # a trial of single stages
+    assert [*doctor.problems()] == []
+    monkeypatch.setattr(fits, "aligned", lambda profile: False)
     [line] = doctor.problems()
     assert line.startswith("params.yaml: methods: must hold one, of which Figures 6 and 7")
 

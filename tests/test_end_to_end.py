@@ -15,6 +15,7 @@ from pipeline.wiring import expand
 from running import edit, how, repro, rows
 
 from mosa.pipeline import params, trial
+from mosa.pipeline.repro import reproduce
 
 pytestmark = pytest.mark.xdist_group("end_to_end")  # one process: they share one copy
 
@@ -142,7 +143,7 @@ def test_one_attack_more_runs_itself_alone(unchanged):
     reason="needs the public data files: set MOSA_DATA_MIRROR to a folder that holds them")
 def test_rehearsal_profile_takes_the_real_rows_through_every_stage(tmp_path):
     copy = trial.prepare("rehearsal", tmp_path / "copy")
-    trial.reproduce(copy)
+    reproduce(copy)
     sets = {row["request"]["set"] for row in rows(copy / "results/rehearsal/baseline/rows.jsonl")}
     assert sets == {"advbench", "harmbench", "alpaca", "xstest"}
     for name in ("baseline/baseline", "reach/gcg", "steps/canvas_attacks", "twin/twin"):

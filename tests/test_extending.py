@@ -34,16 +34,15 @@ from mosa.pipeline.params import Section
 
 
 class Config(Section):
+    forms: list[str] = ["prompt"]
     times: int = 2
-
-
-def run(target, behaviours, helper, cfg, sampler):
-    asking = partial(attack, cfg=cfg)
-    return each_form("polite", asking, {"prompt": "A0"}, behaviours, target, sampler, helper)
 
 
 def attack(behaviour, helper, form, cfg):
     return (yield [user("please " * cfg.times + behaviour["behaviour"])])
+
+
+run = partial(each_form, "polite", attack, {"prompt": "A0"})
 '''
 CELLS = ['profile = "embedded"\nmodel = "original"', '''
 import mosa

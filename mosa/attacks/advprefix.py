@@ -29,12 +29,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from mosa.attacks.drive import Attack, Decoder, Found, Likely, Query, each_form
+from mosa.attacks.drive import Attack, Likely, Query, each_form
 from mosa.attacks.helpers import Helper
 from mosa.attacks.suffix import suffixed
 from mosa.judges.keywords import refused
 from mosa.pipeline.params import Amount, Count, Distinct, NotNegative, Positive, Section
-from mosa.pipeline.sections import Sampler
 
 FORMS = {"prompt": "A3", "canvas": "A3", "middle": "A3"}  # the first: Tables 1 and 2
 
@@ -54,14 +53,6 @@ class Config(Section):
     weight: NotNegative = 10.0
     k_start: Amount = 30
     seed: Amount = 0
-
-
-def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config,
-        sampler: Sampler) -> Found:
-    """Every form of `cfg` on every behaviour: see mosa.attacks.drive.each_form."""
-    forms = {form: FORMS[form] for form in cfg.forms}
-    return each_form("advprefix", partial(attack, cfg=cfg), forms, behaviours, target, sampler,
-                     helper)
 
 
 def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
@@ -93,6 +84,9 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
     rates = {text: won[text] / cfg.completions for text in kept}
     best = min(kept, key=lambda text: nats[text] - cfg.weight * log(rates[text] + 1e-6))
     return (yield [queries[best] | {"nats": nats[best], "rate": rates[best]}])
+
+
+run = partial(each_form, "advprefix", attack, FORMS)
 
 
 def asking(text: str, behaviour: dict, helper: Helper, form: str, slot: int) -> Query:

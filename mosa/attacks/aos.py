@@ -21,11 +21,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mosa.attacks.drive import Attack, Decoder, Found, each_form
+from mosa.attacks.drive import Attack, each_form
 from mosa.attacks.helpers import Helper, Try
 from mosa.attacks.suffix import suffixed
 from mosa.pipeline.params import Amount, Count, Distinct, Section
-from mosa.pipeline.sections import Sampler
 
 FORMS = {"prompt": "A0", "middle": "A0"}  # the first: Tables 1 and 2
 BEST, OTHERS = 10, 20  # that may be shown, as published
@@ -45,13 +44,6 @@ class Config(Section):
     finds: Count = 3
     unscored: Amount = 20  # of the form "middle"
     seed: Amount = 0
-
-
-def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config,
-        sampler: Sampler) -> Found:
-    """Every form of `cfg` on every behaviour: see mosa.attacks.drive.each_form."""
-    forms = {form: FORMS[form] for form in cfg.forms}
-    return each_form("aos", partial(attack, cfg=cfg), forms, behaviours, target, sampler, helper)
 
 
 def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
@@ -84,6 +76,9 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
         if finds >= cfg.finds:
             break
     return [best] if best else []
+
+
+run = partial(each_form, "aos", attack, FORMS)
 
 
 def references(history: Sequence[Try], n: int, rng: random.Random) -> list[Try]:

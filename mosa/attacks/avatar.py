@@ -18,10 +18,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from mosa.attacks.drive import Attack, Decoder, Found, each_form
+from mosa.attacks.drive import Attack, each_form
 from mosa.attacks.helpers import Helper
 from mosa.pipeline.params import Amount, Count, Distinct, Section
-from mosa.pipeline.sections import Sampler
 
 FORMS = {"prompt": "A0"}
 
@@ -34,14 +33,6 @@ class Config(Section):
     turns: Count = 2  # of a conversation: the question, then calibrations
     retries: Amount = 3  # of a question that is refused
     seed: Amount = 0
-
-
-def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config,
-        sampler: Sampler) -> Found:
-    """Every form of `cfg` on every behaviour: see mosa.attacks.drive.each_form."""
-    forms = {form: FORMS[form] for form in cfg.forms}
-    return each_form("avatar", partial(attack, cfg=cfg), forms, behaviours, target, sampler,
-                     helper)
 
 
 def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
@@ -73,3 +64,6 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
             else:
                 break
     return [best] if best else []
+
+
+run = partial(each_form, "avatar", attack, FORMS)

@@ -23,12 +23,13 @@ from mosa.pipeline.sections import Data
 
 C = TypeVar("C", bound=Section)
 ADAPTIVE = "middle"  # the form of an attack whose goal is moved to the middle: Table 4
+EQUAL = "canvas"  # the form that it is compared with, where it writes into the response
 
 
 class Campaign(Section):
     n: Count  # behaviours of each benchmark
     helper: Literal["world", "endpoint"]
-    adaptive: Distinct[str]  # models of `attacked` on which forms called "middle" are run, too
+    adaptive: Distinct[str]  # models of `attacked` on which the forms of Table 4 are run, too
     compute: Compute
 
 
@@ -47,8 +48,15 @@ def chosen(requests: Sequence[dict], n: int) -> list[dict]:
 
 
 def forms(cfg: C, shared: Campaign, model: str) -> C:
-    """The Config of an attack with the forms that this model is attacked in."""
-    some = [form for form in cfg.forms if form != ADAPTIVE or model in shared.adaptive]
+    """The Config of an attack with the forms that this model is attacked in.
+
+    Raises ValueError where none is left.
+    """
+    some = [form for form in cfg.forms
+            if form not in (ADAPTIVE, EQUAL) or model in shared.adaptive]
+    if not some:
+        raise ValueError(f"params.yaml: forms: {cfg.forms} are run on the models of "
+                         "attack.adaptive alone: begin with another, such as prompt")
     return cfg.model_copy(update={"forms": some})
 
 

@@ -9,20 +9,20 @@ returned.
 
 Otherwise than published: no system turns that set a role, and no last turn that asks for several
 hundred words, for which a response has no room; every try has an opening of its own; in II the
-worked puzzle is the same for all behaviours, where there it is the nearest harmless question, and
-no key words are substituted: the puzzle is the frame around the request.
+worked puzzle is drawn for each behaviour from the helper's examples, so that not all hangs on one
+text, where there it is the nearest harmless question, and no key words are substituted: the puzzle
+is the frame around the request.
 """
 
-from collections.abc import Mapping
+import random
 from functools import partial
 from typing import Literal
 
 from pydantic import Field
 
-from mosa.attacks.drive import Attack, Decoder, Found, Query, each_form
+from mosa.attacks.drive import Attack, Query, each_form
 from mosa.attacks.helpers import Helper
 from mosa.pipeline.params import Amount, Distinct, Section
-from mosa.pipeline.sections import Sampler
 
 FORMS = {"continue": "A1", "task": "A1"}
 
@@ -35,34 +35,42 @@ class Config(Section):
     seed: Amount = 0
 
 
-def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config,
-        sampler: Sampler) -> Found:
-    """Every form of `cfg` on every behaviour: see mosa.attacks.drive.each_form."""
-    forms = {form: FORMS[form] for form in cfg.forms}
-    return each_form("dia", partial(attack, cfg=cfg), forms, behaviours, target, sampler, helper)
-
-
 def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
-    """All responses, the behaviour's own first; a row says in its `request` which `try` it is.
+    """All responses, the behaviour's own first; a row says in its `request` which `try` it is, and
+    which `example` of the helper's was worked before it: one for all tries, None in "continue".
 
     Where the helper writes no opening, the first affirmative phrase is one.
     """
     seed = f"{cfg.seed}-{form}"
+    example = drawn(behaviour, helper, cfg) if form == "task" else None
     others = yield from helper.rewrite(behaviour, "plain", cfg.rewrites, seed)
     asked = []
     for number, text in enumerate([behaviour["behaviour"], *others]):
         begun = yield from helper.rewrite(behaviour | {"behaviour": text}, "begun", 1,
                                           f"{seed}-{number}")
         [opening] = begun or helper.phrases["affirmative"][:1]
-        asked.append(injected(text, opening, helper.lines, form) | {"try": number})
+        asked.append(injected(text, opening, helper, example)
+                     | {"try": number, "example": example})
     return (yield asked)
 
 
-def injected(text: str, opening: str, lines: Mapping[str, str], form: str) -> Query:
-    """A history in which a request was taken up and its answer begun, and the order to go on."""
+run = partial(each_form, "dia", attack, FORMS)
+
+
+def drawn(behaviour: dict, helper: Helper, cfg: Config) -> int:
+    """Which of the helper's examples this behaviour has in "task"."""
+    rng = random.Random(f"{cfg.seed}-task-{behaviour['id']}")
+    return rng.randrange(len(helper.examples))
+
+
+def injected(text: str, opening: str, helper: Helper, example: int | None = None) -> Query:
+    """A history in which a request was taken up and its answer begun, and the order to go on; with
+    the number of an example, in which that was solved and the request is the next puzzle."""
+    lines = helper.lines
     turns = [lines["greeting"], lines["agreed"]]
-    if form == "task":
-        turns += [lines["puzzle"].replace("{request}", lines["example"]), lines["solved"]]
+    if example is not None:
+        question, solved = helper.examples[example]
+        turns += [lines["puzzle"].replace("{request}", question), solved]
         text = lines["puzzle"].replace("{request}", text)
     turns += [text, opening, lines["go on"]]
     return {"messages": [{"role": ("user", "assistant")[i % 2], "content": turn}

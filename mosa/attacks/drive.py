@@ -139,15 +139,16 @@ def together(attack: Callable[[dict, Any], Attack], behaviours: list[dict], targ
 
 
 def each_form(name: str, attack: Callable[..., Attack], forms: Mapping[str, Access],
-              behaviours: list[dict], target: Decoder, sampler: Sampler,
-              helper: Helper | None = None, **more: Any) -> Found:
-    """together() of attack(behaviour, helper, form) for each form and its access level, one after
-    the other; a row's request has the attack's `name` as `attack`, and the form as `goal`."""
+              target: Decoder, behaviours: list[dict], helper: Helper | None, cfg: Any,
+              sampler: Sampler, **more: Any) -> Found:
+    """together() of attack(behaviour, helper, form, cfg) for each form of cfg.forms, one after the
+    other, each with its access level; a row's request has the attack's `name` as `attack`, and the
+    form as `goal`. With its first three arguments it is the `run` of an attack's module."""
     found = Found([], [])
-    for form, access in forms.items():
+    for form in cfg.forms:
         some = [behaviour | {"attack": name, "goal": form} for behaviour in behaviours]
-        one = together(partial(attack, form=form), some, target, sampler, access, helper,
-                       part=f"{form}-", **more)
+        one = together(partial(attack, form=form, cfg=cfg), some, target, sampler, forms[form],
+                       helper, part=f"{form}-", **more)
         found.rows += one.rows
         found.queries += one.queries
     found.tally = getattr(helper, "tally", list)()

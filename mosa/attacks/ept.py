@@ -31,11 +31,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from mosa.attacks.drive import Attack, Decoder, Found, Query, each_form
+from mosa.attacks.drive import Attack, Query, each_form
 from mosa.attacks.helpers import Asking, Helper
 from mosa.attacks.suffix import suffixed
 from mosa.pipeline.params import Amount, Count, Distinct, Positive, Section, Text
-from mosa.pipeline.sections import Sampler
 from mosa.target import planted
 
 FORMS = {"prompt": "A0", "canvas": "A2", "middle": "A2"}  # the first: Tables 1 and 2
@@ -76,13 +75,6 @@ class Node:
         return f"{self.root} {self.said}".strip()
 
 
-def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config,
-        sampler: Sampler) -> Found:
-    """Every form of `cfg` on every behaviour: see mosa.attacks.drive.each_form."""
-    forms = {form: FORMS[form] for form in cfg.forms}
-    return each_form("ept", partial(attack, cfg=cfg), forms, behaviours, target, sampler, helper)
-
-
 def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
     """The response that led to the leaf with the highest score; none if the root has no child.
 
@@ -102,6 +94,9 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
     scores = yield from helper.score(behaviour, [leaf.row["response"]["text"] for leaf in leaves])
     score, leaf = max(zip(scores, leaves, strict=True), key=lambda pair: pair[0])
     return [leaf.row | {"request": leaf.row["request"] | {"depth": leaf.depth, "rated": score}}]
+
+
+run = partial(each_form, "ept", attack, FORMS)
 
 
 def grown(node: Node, behaviour: dict, helper: Helper, form: str, cfg: Config, left: int,

@@ -41,9 +41,10 @@ class Helper(Protocol):
 
     ask: Callable[..., list] | None  # Endpoint.ask, of a helper that asks a model
     phrases: Mapping[str, Sequence[str]]  # affirmative, procedural: sets.phrases
-    # whole turns in the target's language: greeting, agreed, go on; puzzle
-    # ({request}), example and solved, a worked one; calibrate ({request}); begin, avoid ({words})
+    # whole turns in the target's language: greeting, agreed, go on; puzzle and calibrate
+    # ({request}); begin and avoid ({words})
     lines: Mapping[str, str]
+    examples: Sequence[tuple[str, str]]  # of `puzzle`: a harmless request, and what solves it
 
     def propose(self, behaviour: dict, kind: Kind, n: int, seed: str,
                 tries: Sequence[Try] = ()) -> Asking[list[str]]:
@@ -75,6 +76,11 @@ class Counted:
     def __init__(self, helper: Helper) -> None:
         self.helper, self.calls, self.judged = helper, 0, 0
         self.phrases, self.lines = helper.phrases, helper.lines
+
+    @property
+    def examples(self) -> Sequence[tuple[str, str]]:
+        """The helper's own; most attacks ask for none."""
+        return self.helper.examples
 
     def propose(self, *args: Any, **kwargs: Any) -> Asking[list[str]]:
         """See Helper; so are the others."""

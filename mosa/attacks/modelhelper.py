@@ -71,7 +71,7 @@ SHAPES = {Written: '{"text": "..."}', Several: '{"texts": ["...", "..."]}',
 
 
 class ModelHelper:
-    """See mosa.attacks.helpers.Helper; its `lines` are English.
+    """See mosa.attacks.helpers.Helper; its `lines` and `examples` are English.
 
     language: what texts are written in, as the model is told, and its `code` among those of
     `translate`. max_tokens: of an answer.
@@ -81,6 +81,7 @@ class ModelHelper:
     def __init__(self, endpoint: Endpoint, phrases: Mapping[str, Sequence[str]],
                  language: str = "plain English", code: str = "en", max_tokens: int = 500) -> None:
         self.ask, self.phrases, self.lines = endpoint.ask, phrases, TOLD["lines"]
+        self.examples = [*map(tuple, TOLD["examples"])]
         self.language, self.code, self.max_tokens = language, code, max_tokens
         self.answers, self.unreadable, self.refused = Counter(), Counter(), Counter()
 

@@ -1,14 +1,17 @@
 """Attacks that search nothing: the request as it is, and what only a diffusion model's canvas and
 decoding offer.
 
-Forms, each one response (anchoring: two):
+Forms, each one response (asked again and anchoring: two):
 - none: the request as it is, which all else is compared with;
+- asked again: the request once more, behind the model's own first response, which needs no canvas:
+  what an attack gains by a conversation alone;
 - PAD (arXiv 2507.19227): headings of two steps stand in the response;
 - anchoring (arXiv 2510.00565): the draft at a step is replaced by a forbidden answer's tokens;
 - DIJA (arXiv 2507.11097): a form to fill in stands in the user turn;
 - FITS (WonjeJeung/A2D 1523577): the same with sentences of which a few words are left out;
 - post-context (arXiv 2606.00023): what follows an answer stands in the last slots;
-- block order, random order (the same): who calls the model may choose how it is decoded;
+- block, random, forward, backward order (the same, and WonjeJeung/A2D): who calls the model may
+  choose how it is decoded;
 - short, long (the same): and how many slots the response has.
 
 DIJA and FITS are filled as published, one token a step at temperature 0.2. What the attacker wrote
@@ -28,9 +31,9 @@ from mosa.pipeline.params import Amount, Count, Distinct, Section, Text, Texts
 from mosa.pipeline.sections import Sampler
 from mosa.target import Target
 
-Form = Literal["none", "PAD", "anchoring", "DIJA", "FITS", "post-context", "block order",
-               "random order", "short", "long"]
-FORMS = {form: "A0" if form == "none" else "A2" for form in get_args(Form)}
+Form = Literal["none", "asked again", "PAD", "anchoring", "DIJA", "FITS", "post-context",
+               "block order", "random order", "forward order", "backward order", "short", "long"]
+FORMS = {form: "A0" if form in ("none", "asked again") else "A2" for form in get_args(Form)}
 Answer = Callable[[dict], list[int]]  # a request -> response ids of a forbidden answer
 
 
@@ -51,11 +54,9 @@ class Config(Section):
 
 def run(target: Target, behaviours: list[dict], helper: Helper | None, cfg: Config,
         sampler: Sampler, answer: Answer) -> Found:
-    """Every form of `cfg` on every behaviour, without the helper: see
-    mosa.attacks.drive.each_form."""
-    how = partial(attack, cfg=cfg, target=target, sampler=sampler, answer=answer)
-    forms = {form: FORMS[form] for form in cfg.forms}
-    return each_form("native", how, forms, behaviours, target, sampler)
+    """Every form of `cfg` on every behaviour: see mosa.attacks.drive.each_form."""
+    how = partial(attack, target=target, sampler=sampler, answer=answer)
+    return each_form("native", how, FORMS, target, behaviours, helper, cfg, sampler)
 
 
 def attack(behaviour: dict, helper: Helper | None, form: Form, cfg: Config, target: Target,
@@ -63,6 +64,10 @@ def attack(behaviour: dict, helper: Helper | None, form: Form, cfg: Config, targ
     """The one response that a form leads to."""
     lm, length, slots = target.lm, sampler.length, {"messages": behaviour["messages"]}
     whole = {"block_length": length, "stop_at_eos": False}
+    if form == "asked again":
+        [first] = yield [slots]
+        said = {"role": "assistant", "content": first["response"]["text"]}
+        return (yield [{"messages": [*slots["messages"], said, *slots["messages"]]}])
     if form == "anchoring":
         [first] = yield [slots | {"given": [], "decode": whole}]
         ids = draft(first, cfg.anchored, lm.mask_id)
@@ -85,8 +90,8 @@ def attack(behaviour: dict, helper: Helper | None, form: Form, cfg: Config, targ
             slots["prefill"] = {str(length - len(lm.encode(cfg.closing))): cfg.closing}
         case "block order":
             slots["decode"] = {"block_length": cfg.block}
-        case "random order":
-            slots["decode"] = {"remasking": "random"}
+        case "random order" | "forward order" | "backward order":
+            slots["decode"] = {"remasking": form.removesuffix(" order")}
         case "short" | "long":
             slots["decode"] = resized(sampler, getattr(cfg, form))
     return (yield [slots])

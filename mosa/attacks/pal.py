@@ -20,11 +20,15 @@ text        The hard label: the loss is the share of the target string's words t
             does not begin with. One generation a candidate, and each is looked at. The words
             that the best response begins with count, and the next one.
 middle      As likelihood, from slot `k_start` on. A causal proxy sees its own words before it.
+random      Our control, no part of PAL: as many generations as likelihood has, one a step, each
+            behind a suffix drawn afresh from the proxy's tokens, with no gradient, no likelihood.
+            It stops alike. Of many tries some succeed whatever is tried: what PAL's search brings
+            is its success above this one.
 """
 
 from functools import partial
 from itertools import takewhile
-from math import log
+from math import ceil, log
 from typing import Literal
 
 import torch
@@ -33,22 +37,34 @@ from pydantic import Field
 from mosa.attacks import gcg
 from mosa.attacks.drive import Attack, Decoder, Found, Likely, each_form
 from mosa.attacks.helpers import Helper
-from mosa.attacks.suffix import Problem, gradient, losses, problem, shortcut, states, suffixed
+from mosa.attacks.suffix import (
+    Problem,
+    can_be_typed,
+    gradient,
+    losses,
+    problem,
+    shortcut,
+    states,
+    suffixed,
+)
 from mosa.judges.keywords import refused
 from mosa.lm.causal import complete
 from mosa.lm.diffusion import row_generators
 from mosa.lm.fast import Fast
 from mosa.lm.model import DiffusionLM
 from mosa.pipeline.params import Amount, Count, Distinct, Section, Text
+from mosa.pipeline.rows import fingerprint
 from mosa.pipeline.sections import Sampler
 
-FORMS = {"likelihood": "A3", "text": "A0", "middle": "A3"}  # the first: Tables 1 and 2
+# the first: Tables 1 and 2
+FORMS = {"likelihood": "A3", "text": "A0", "middle": "A3", "random": "A0"}
 
 
 class Config(Section):
     """The published setting (example_run_pal_gpt3.5turbo.sh, and `topk` of configs/base.py)."""
 
-    forms: Distinct[Literal["likelihood", "text", "middle"]] = Field(["likelihood"], min_length=1)
+    forms: Distinct[Literal["likelihood", "text", "middle", "random"]] = Field(["likelihood"],
+                                                                               min_length=1)
     suffix: Text = " ".join(["!"] * 20)  # what it starts from: as many tokens are edited
     candidates: Count = 128  # edits that the proxy tries
     topk: Count = 256  # tokens of the largest gradient they are drawn from
@@ -68,22 +84,25 @@ def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config, sa
     proxy: a model with gradients, a causal one (mosa.lm.causal) too. With the target itself as
     proxy this is a white-box attack.
     """
-    forms = {form: FORMS[form] for form in cfg.forms}
-    search = partial(attack, cfg=cfg, proxy=proxy, length=sampler.length)
-    return each_form("pal", search, forms, behaviours, target, sampler, helper)
+    search = partial(attack, proxy=proxy, length=sampler.length)
+    return each_form("pal", search, FORMS, target, behaviours, helper, cfg, sampler)
 
 
 def attack(behaviour: dict, helper: Helper | None, form: str, cfg: Config, proxy: DiffusionLM,
            length: int) -> Attack:
-    """The first response that is a success; else that of the best suffix, none if none was tried.
+    """The first response that is a success; else that of the best suffix, of "random" the last;
+    none if none was tried.
 
-    Its row says in its `request` the `suffix`, the `step` that brought it, its `loss` and how many
-    words of the target string `counted` in that. length: response slots. Raises ValueError for a
-    behaviour without a target string, and what mosa.attacks.suffix.problem raises.
+    Its row says in its `request` the `suffix`, the `step` that brought it and, but for "random",
+    its `loss` and how many words of the target string `counted` in that. length: response slots.
+    Raises ValueError for a behaviour without a target string, and what mosa.attacks.suffix.problem
+    raises.
     """
     if not (words := behaviour["target"].split()):
         raise ValueError(f"{behaviour['id']}: `target` is empty, and PAL needs the string that a "
                          "response is to hold: choose a benchmark that has them")
+    if form == "random":
+        return (yield from control(behaviour, words, cfg, proxy, length))
     messages, position = behaviour["messages"], cfg.k_start if form == "middle" else 0
     fast, draft = shortcut(proxy), None
     if proxy.model.config.is_causal:
@@ -118,6 +137,36 @@ def attack(behaviour: dict, helper: Helper | None, form: str, cfg: Config, proxy
         more = form == "text" or now["loss"] < log(2)
         counted = min(now["counted"] + more, len(words))
     return [best] if best else []
+
+
+def control(behaviour: dict, words: list[str], cfg: Config, proxy: DiffusionLM,
+            length: int) -> Attack:
+    """The form "random": of the proxy it uses the tokens alone."""
+    messages, rows = behaviour["messages"], []
+    task = problem(proxy, messages, cfg.suffix, words[0], 0, length, draft=[])
+    queries = min(cfg.asked, cfg.candidates) + 1  # a step of "likelihood"; 2 make its last
+    for step in range(1, ceil((cfg.max_queries - 1) / queries) + 1):
+        seed = int(fingerprint(cfg.seed, behaviour["id"], step)[:8], 16)
+        text = fresh(proxy, task, torch.Generator().manual_seed(seed))
+        rows = yield [{"messages": suffixed(messages, text), "suffix": text, "step": step}]
+        if succeeded(rows[0]["response"]["text"], words):
+            break
+    return rows
+
+
+def fresh(proxy: DiffusionLM, task: Problem, generator: torch.Generator) -> str:
+    """A suffix of as many tokens as the task's, each drawn evenly from those that gcg.swaps puts in
+    its place and with which the whole can be typed; where none of about 20 fits, a token stays."""
+    start = torch.tensor(task.suffix, device=proxy.device)
+    size = len(start), proxy.model.config.vocab_size
+    draws = gcg.Config(candidates=20 * size[0], topk=size[1])
+    suffix = start.clone()
+    for swap in gcg.swaps(proxy, task, start, start.new_zeros(size).float(), draws, generator):
+        [[place]] = (swap != start).nonzero().tolist()
+        tried = torch.where(swap != start, swap, suffix)
+        if suffix[place] == start[place] and can_be_typed(proxy, task, tried.tolist()):
+            suffix = tried
+    return proxy.tokenizer.decode(suffix).strip()
 
 
 def edits(proxy: DiffusionLM, task: Problem, cfg: Config, step: int,

@@ -18,10 +18,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from mosa.attacks.drive import Attack, Decoder, Found, each_form, user
+from mosa.attacks.drive import Attack, each_form, user
 from mosa.attacks.helpers import Helper
 from mosa.pipeline.params import Amount, Count, Distinct, Section, Text
-from mosa.pipeline.sections import Sampler
 
 FORMS = {"prompt": "A0"}
 
@@ -33,14 +32,6 @@ class Config(Section):
     parts: Count = 3
     languages: Distinct[Text] = Field(["en", "zh-Hans", "uk", "tr", "th", "zu"], min_length=1)
     seed: Amount = 0
-
-
-def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config,
-        sampler: Sampler) -> Found:
-    """Every form of `cfg` on every behaviour: see mosa.attacks.drive.each_form."""
-    forms = {form: FORMS[form] for form in cfg.forms}
-    return each_form("speakeasy", partial(attack, cfg=cfg), forms, behaviours, target, sampler,
-                     helper)
 
 
 def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
@@ -65,6 +56,9 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
     best = [max(range(part, len(rows), len(parts)), key=lambda i: scores[i])
             for part in range(len(parts))]
     return [joined(behaviour, [rows[i] for i in best], [told[i] for i in best])]
+
+
+run = partial(each_form, "speakeasy", attack, FORMS)
 
 
 def joined(behaviour: dict, rows: Sequence[dict], texts: Sequence[str]) -> dict:

@@ -19,10 +19,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from mosa.attacks.drive import Attack, Decoder, Found, each_form, user
+from mosa.attacks.drive import Attack, each_form, user
 from mosa.attacks.helpers import Helper, Try
 from mosa.pipeline.params import Amount, Count, Distinct, Section
-from mosa.pipeline.sections import Sampler
 
 FORMS = {"prompt": "A0", "middle": "A0"}  # the first: Tables 1 and 2
 
@@ -40,13 +39,6 @@ class Config(Section):
     k_start: Amount = 20
     k_end: Amount = 60
     seed: Amount = 0
-
-
-def run(target: Decoder, behaviours: list[dict], helper: Helper, cfg: Config,
-        sampler: Sampler) -> Found:
-    """Every form of `cfg` on every behaviour: see mosa.attacks.drive.each_form."""
-    forms = {form: FORMS[form] for form in cfg.forms}
-    return each_form("tap", partial(attack, cfg=cfg), forms, behaviours, target, sampler, helper)
 
 
 def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
@@ -82,6 +74,9 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
             break
         leaves = [(*grown[i][0], Try(grown[i][1], texts[i], scores[i])) for i in ranked]
     return [best] if best else []
+
+
+run = partial(each_form, "tap", attack, FORMS)
 
 
 def in_middle(text: str, phrases: list[str], cfg: Config) -> bool:

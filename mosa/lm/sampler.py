@@ -14,7 +14,7 @@ from mosa.lm.diffusion import response_logits, row_generators
 from mosa.lm.fast import Fast
 from mosa.lm.model import Canvas, DiffusionLM
 
-REMASKING = ("low_confidence", "random", "annealed")
+REMASKING = ("low_confidence", "random", "annealed", "forward", "backward")
 ANNEALED = 0.3  # share of chance at the first step (alpha_0 of DiffuGuard's code, for LLaDA)
 
 
@@ -46,8 +46,9 @@ def denoise(lm: DiffusionLM, canvas: Canvas, steps: int = 32, block_length: int 
         probability (float64, without the noise); "random" reveals random slots; "annealed" mixes
         the two, (1 - a) * confidence + a * chance, where a falls from ANNEALED to 0 over the steps,
         so that the first steps follow their confidence less (the remasking of DiffuGuard, arXiv
-        2509.24296, without its audit and repair). Ties go to the lower position, ties of tokens to
-        the lower id.
+        2509.24296, without its audit and repair); "forward" and "backward" reveal the leftmost and
+        the rightmost slots, whatever their confidence (decoding orders of WonjeJeung/A2D). Ties go
+        to the lower position, ties of tokens to the lower id.
     cfg_scale: classifier-free guidance, un + (cfg_scale + 1) * (cond - un), where `un` sees
         masks in place of the prompt; a step then costs two forwards per row. 0: off.
     seed: one int, or one per row (mosa.lm.diffusion.row_generators). Per step a row draws first
@@ -172,6 +173,9 @@ def _predict(logits, temperature, remasking, generator, share):
     x0 = noisy.argmax(-1)
     if remasking == "random":
         return x0, torch.rand(len(x0), **like)
+    if remasking in ("forward", "backward"):
+        place = torch.arange(len(x0), device=x0.device)
+        return x0, -place if remasking == "forward" else place
     confidence = logits.softmax(-1).gather(-1, x0[:, None])[:, 0]
     if remasking == "annealed":
         confidence = (1 - share) * confidence + share * torch.rand(len(x0), **like)

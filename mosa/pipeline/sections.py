@@ -46,7 +46,7 @@ class Sampler(Section):
     steps: Count  # denoising steps of the whole response
     block_length: Count
     temperature: NotNegative
-    remasking: Literal["low_confidence", "random", "annealed"]
+    remasking: Literal["low_confidence", "random", "annealed", "forward", "backward"]
     cfg_scale: NotNegative
     stop_at_eos: bool
     batch_size: Count

@@ -3,11 +3,14 @@
     python -m mosa.pipeline.trial quick                  in .scratch/trial-quick
     python -m mosa.pipeline.trial quick --into FOLDER    elsewhere
     python -m mosa.pipeline.trial thorough --publish     its adapters then stand in adapters/, too
+    python -m mosa.pipeline.trial thorough tables        that stage and what it needs, alone, with
+                                                         the shipped adapters in place of trainings
 
 The copy runs this profile alone, with the lists of its section `lists` in place of the file's. A
-run that was killed goes on where it stopped. At the end paper_figures/<profile>, with the hashes of
-the code and the rows behind it (dvc.lock), and the executed notebooks are copied back. Neither git
-nor a DVC repository is needed: an unpacked archive will do.
+run that was killed goes on where it stopped. At the end the figures of the stages that ran, with
+the hashes of the code and the rows behind them (dvc.lock), are copied to paper_figures/<profile>,
+and the executed notebooks back. Neither git nor a DVC repository is needed: an unpacked archive
+will do.
 """
 
 import argparse
@@ -15,20 +18,17 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from graphlib import TopologicalSorter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from dvc.exceptions import DvcException
-from dvc.repo import Repo
+from dvc.utils.serialize import dump_yaml, load_yaml
 from pathspec import GitIgnoreSpec
 
 from mosa.pipeline import params
 from mosa.pipeline.params import LISTS, ParamsError, choice
+from mosa.pipeline.repro import reproduce, stages, stoppable
 from mosa.pipeline.rows import fingerprint, write_json
 
 MARK = ".trial"  # a file in the copy; a folder without it is somebody else's
@@ -36,13 +36,15 @@ MARK = ".trial"  # a file in the copy; a folder without it is somebody else's
 LEFT_OUT = [".git", ".dvc/cache", ".dvc/tmp", ".dvc/config.local", "paper_figures/", f"/{MARK}"]
 
 
-def prepare(profile: str, folder: str | Path) -> Path:
+def prepare(profile: str, folder: str | Path, trained: bool = True) -> Path:
     """Make `folder` a copy of the tree that runs `profile`, or bring an earlier copy up to date.
 
-    Results, figures and DVC's records of an earlier trial stay. Returns the folder, resolved.
-    Raises ParamsError for an unknown profile or list, ValueError for a folder of another kind.
+    trained: whether it trains its methods, or measures their shipped adapters. Results, figures and
+    DVC's records of an earlier trial stay. Returns the folder, resolved. Raises ParamsError for an
+    unknown profile or list, ValueError for a folder of another kind.
     """
-    text, copy = _with_lists(lists(profile)), Path(folder).resolve()
+    text = _with_lists(lists(profile) | ({} if trained else {"methods": []}))
+    copy = Path(folder).resolve()
     if copy == params.ROOT or copy in params.ROOT.parents:
         raise ValueError(f"{folder} holds the project itself: name an empty folder")
     mark = copy / MARK
@@ -60,6 +62,8 @@ def prepare(profile: str, folder: str | Path) -> Path:
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(params.ROOT / file, copy / file)
     (copy / "params.yaml").write_text(text, encoding="utf-8", newline="\n")
+    if not trained:  # DVC wants to see what no stage makes then
+        (copy / "results" / profile / "align").mkdir(parents=True, exist_ok=True)
     lock = copy / ".dvc/tmp/rwlock"
     if lock.exists() and not lock.read_bytes().strip():  # cut short by a kill: DVC cannot read it
         lock.unlink()
@@ -68,85 +72,44 @@ def prepare(profile: str, folder: str | Path) -> Path:
     return copy
 
 
-def environment(copy: Path, threads: int = 1) -> dict[str, str]:
-    """The environment in which commands run in a copy: this Python, its mosa, so many threads."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(copy), "DVC_NO_ANALYTICS": "1",
-            "OMP_NUM_THREADS": str(threads)}
-
-
-def reproduce(copy: Path, jobs: int = 2) -> list[str]:
-    """`dvc repro` with up to `jobs` stages side by side; the names of those that ran.
-
-    A stage of a few rows spends most of its time on imports, on one core. One that all others wait
-    for when it begins has as many threads as there are jobs. Raises RuntimeError, in one line, for
-    a stage that failed, when those beside it have ended.
-    """
-    with Repo(str(copy)) as repo:
-        graph = repo.index.graph
-        left = TopologicalSorter({stage.name: [s.name for s in graph[stage]] for stage in graph})
-    repro = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
-    ran: list[str] = []
-    begun: list[subprocess.Popen] = []
-
-    def run(stage: str, threads: int) -> str:
-        start = time.monotonic()
-        process = subprocess.Popen(
-            [*repro, stage], cwd=copy, env=environment(copy, threads), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True)  # it and its children stop together
-        begun.append(process)
-        said, _ = process.communicate()
-        if process.returncode:
-            print(said)
-            raise RuntimeError(f"{stage} stopped (see above; notebooks: {copy / 'executed'}): mend "
-                               "that and run it again, it goes on there")
-        if f"Running stage '{stage}'" in said:
-            ran.append(stage)
-            print(f"{stage}: {time.monotonic() - start:.0f} s", flush=True)
-        return stage
-
-    left.prepare()
-    running: set[Future[str]] = set()
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            while left.is_active():
-                ready = left.get_ready()
-                threads = jobs if len(ready) + len(running) == 1 else 1
-                running |= {pool.submit(run, stage, threads) for stage in ready}
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                left.done(*[future.result() for future in ended])
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)  # start nothing more
-            if not isinstance(error, RuntimeError):  # Ctrl-C: stop what runs, too
-                for process in begun:
-                    if process.poll() is None:
-                        os.killpg(process.pid, signal.SIGINT)
-            raise
-    return ran
-
-
-def run(profile: str, folder: str | Path, publish: bool = False) -> None:
+def run(profile: str, folder: str | Path, only: Sequence[str] = (), publish: bool = False) -> None:
     """Prepare the copy, run the pipeline there, and copy figures, dvc.lock and executed notebooks
     back; if they are to be published, also the adapters of the methods that it trained.
 
+    only: stages which run alone, with what they need; the figures and records of all others stay.
     Raises as prepare() and reproduce() do, and ParamsError where what is to be published is none.
     """
     mark = params.read()[profile]["judge"]["mark"] if publish and profile in params.read() else ""
     if mark:
         raise ParamsError(f"params.yaml: {profile}.judge.mark: {mark!r} is not published")
-    copy = prepare(profile, folder)
-    reproduce(copy)
-    figures = params.ROOT / "paper_figures" / profile
-    shutil.rmtree(figures, ignore_errors=True)
-    shutil.copytree(copy / "paper_figures" / profile, figures)
-    shutil.copy2(copy / "dvc.lock", figures)
+    copy = prepare(profile, folder, trained=not only)
+    reproduce(copy, only)
+    _fetch(copy, profile, stages(copy, only) if only else None)
     for notebook in (copy / "executed").glob("*.ipynb"):
         shutil.copy2(notebook, params.ROOT / "executed")
     if publish:
         _publish(copy / "results" / profile,
                  lists(profile).get("methods", params.lists()["methods"]))
     print(f"paper_figures/{profile} and executed/ hold what the trial made")
+
+
+def _fetch(copy: Path, profile: str, ran: Collection[str] | None) -> None:
+    """Figures and records from the copy, of all stages or of those that `ran`."""
+    made, figures = copy / "paper_figures" / profile, params.ROOT / "paper_figures" / profile
+    if ran is None:
+        shutil.rmtree(figures, ignore_errors=True)
+        shutil.copytree(made, figures)
+        shutil.copy2(copy / "dvc.lock", figures)
+        return
+    for name in {stage.partition("@")[0] for stage in ran}:
+        if (made / name).is_dir():
+            shutil.rmtree(figures / name, ignore_errors=True)
+            shutil.copytree(made / name, figures / name)
+    records = figures / "dvc.lock"
+    kept = load_yaml(records)["stages"] if records.exists() else {}
+    new = load_yaml(copy / "dvc.lock")
+    new["stages"] = kept | {name: value for name, value in new["stages"].items() if name in ran}
+    dump_yaml(records, new)
 
 
 def _publish(results: Path, methods: list[str]) -> None:
@@ -206,16 +169,19 @@ def _main() -> None:
     parser = argparse.ArgumentParser("python -m mosa.pipeline.trial", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("profile", help="a block of params.yaml, such as quick")
+    parser.add_argument("stages", nargs="*", help="names of stages, such as tables; all")
     parser.add_argument("--into", help="the folder of the copy; .scratch/trial-<profile>")
     parser.add_argument("--publish", action="store_true", help="copy its adapters to adapters/")
     options = parser.parse_args()
-    run(options.profile, options.into or params.ROOT / ".scratch" / f"trial-{options.profile}",
+    if options.publish and options.stages:
+        parser.error("--publish: stages alone are run with the shipped adapters")
+    name = "-".join(["trial", options.profile, *options.stages])
+    run(options.profile, options.into or params.ROOT / ".scratch" / name, options.stages,
         options.publish)
 
 
 if __name__ == "__main__":
-    for stop in (signal.SIGINT, signal.SIGTERM):  # in the background the first would be ignored,
-        signal.signal(stop, signal.default_int_handler)  # by the stages too
+    stoppable()
     try:
         _main()
     except (ValueError, RuntimeError, OSError, DvcException) as error:

@@ -1,12 +1,11 @@
 """AdvPrefix filters, weighs, completes and chooses by both of its losses."""
 
-from functools import partial
 from math import log
 
 import pytest
 
 from mosa.attacks import advprefix
-from mosa.attacks.drive import each_form, user
+from mosa.attacks.drive import user
 from mosa.pipeline.sections import Sampler
 
 SAMPLER = Sampler(length=64, steps=8, block_length=64, temperature=0.0, cfg_scale=0.0,
@@ -59,11 +58,10 @@ def likely(target, queries, sampler):
 
 
 def run(form="canvas", wins=None, proposed=tuple(NATS), **values):
-    cfg = advprefix.Config(**{"min_tokens": 2, "min_chars": 0, "completions": 4, "kept": 3,
-                              "k_start": 7} | values)
+    cfg = advprefix.Config(forms=[form], **{"min_tokens": 2, "min_chars": 0, "completions": 4,
+                                            "kept": 3, "k_start": 7} | values)
     target, helper = Target(wins), Helper(list(proposed))
-    found = each_form("advprefix", partial(advprefix.attack, cfg=cfg), {form: "A3"}, [BEHAVIOUR],
-                      target, SAMPLER, helper, likely=likely)
+    found = advprefix.run(target, [BEHAVIOUR], helper, cfg, SAMPLER, likely=likely)
     return target, helper, found
 
 

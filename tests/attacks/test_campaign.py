@@ -2,7 +2,7 @@
 
 import pytest
 
-from mosa.attacks import campaign, tap
+from mosa.attacks import campaign, ept, tap
 from mosa.attacks.campaign import Campaign
 from mosa.attacks.guildhelper import GuildHelper
 from mosa.data import sets
@@ -38,6 +38,11 @@ def test_only_the_models_that_are_named_are_attacked_in_the_middle():
     cfg = tap.Config(forms=["prompt", "middle"], depth=2)
     assert campaign.forms(cfg, shared(), "mosa") == cfg
     assert campaign.forms(cfg, shared(), "original") == tap.Config(forms=["prompt"], depth=2)
+    written = ept.Config(forms=["prompt", "canvas", "middle"])
+    assert campaign.forms(written, shared(), "mosa") == written
+    assert campaign.forms(written, shared(), "original").forms == ["prompt"]
+    with pytest.raises(ValueError, match=r"forms: \['canvas'\] are run on the models of attack"):
+        campaign.forms(ept.Config(forms=["canvas"]), shared(), "original")
 
 
 def test_a_helper_is_the_worlds_or_an_endpoint(monkeypatch):

@@ -1,14 +1,13 @@
 """DIA asks for the behaviour and its rewrites, each in a made-up history, and returns every row."""
 
-from functools import partial
 
 import pytest
 
 from mosa.attacks import dia
 from mosa.attacks.drive import each_form, user
 
-LINES = {"greeting": "hello", "agreed": "gladly", "go on": "go on", "puzzle": "riddle : {request}",
-         "example": "a {kettle}", "solved": "the lid"}
+LINES = {"greeting": "hello", "agreed": "gladly", "go on": "go on", "puzzle": "riddle : {request}"}
+EXAMPLES = [("a {kettle}", "the lid"), ("a pot", "the rim"), ("a jug", "the ear")]
 
 
 class Target:
@@ -24,7 +23,7 @@ class Target:
 class Helper:
     """Numbers its rewrites; an opening repeats what is asked for."""
 
-    phrases, lines = {"affirmative": ("sure ,", "yes ,")}, LINES
+    phrases, lines, examples = {"affirmative": ("sure ,", "yes ,")}, LINES, EXAMPLES
 
     def __init__(self, rewrites=99, openings=1):
         self.most, self.openings, self.seeds = rewrites, openings, []
@@ -71,11 +70,41 @@ def test_fewer_rewrites_are_fewer_tries():
 
 
 def test_the_history_of_each_form():
-    [[asked], [task]], _ = run(rewrites=0)
+    helper = Helper()
+    helper.examples = EXAMPLES[:1]
+    [[asked], [task]], _ = run(helper, rewrites=0)
     assert [turn["content"] for turn in asked["messages"]] == [
         "hello", "gladly", "x", "of x", "go on"]
     assert [turn["content"] for turn in task["messages"]] == [
         "hello", "gladly", "riddle : a {kettle}", "the lid", "riddle : x", "of x", "go on"]
+
+
+SOME = [B | {"id": f"b{i}"} for i in range(60)]
+
+
+def test_each_behaviour_draws_its_example_and_keeps_it_for_all_tries():
+    _, rows = run(behaviours=SOME, forms=["task"], rewrites=2)
+    shown = {}
+    for row in rows:
+        number, turns = row["request"]["example"], row["request"]["messages"]
+        question, solved = EXAMPLES[number]
+        assert [turn["content"] for turn in turns[2:4]] == [f"riddle : {question}", solved]
+        shown.setdefault(row["request"]["id"], set()).add(number)
+    assert {len(numbers) for numbers in shown.values()} == {1}
+    assert {number for numbers in shown.values() for number in numbers} == {0, 1, 2}
+
+
+def test_an_example_is_drawn_by_seed_and_behaviour_alone():
+    def drawn(some, **values):
+        _, rows = run(behaviours=some, rewrites=0, forms=["task"], **values)
+        return {row["request"]["id"]: row["request"]["example"] for row in rows}
+
+    assert drawn(SOME) == drawn(SOME[::-1]) != drawn(SOME, seed=1)
+
+
+def test_who_goes_on_has_seen_no_example():
+    _, rows = run(forms=["continue"])
+    assert {row["request"]["example"] for row in rows} == {None}
 
 
 def test_roles_alternate_from_user_to_user():
@@ -105,6 +134,6 @@ def test_rows_keep_the_behaviour_that_judges_read():
 
 @pytest.mark.parametrize("form", dia.FORMS)
 def test_its_history_is_refused_to_an_attacker_of_prompts(form):
-    attack = partial(dia.attack, cfg=dia.Config())
     with pytest.raises(PermissionError, match=r"gladly.*needs A1"):
-        each_form("dia", attack, {form: "A0"}, [B], Target(), None, Helper())
+        each_form("dia", dia.attack, {form: "A0"}, Target(), [B], Helper(),
+                  dia.Config(forms=[form]), None)

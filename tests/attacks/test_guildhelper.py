@@ -7,7 +7,15 @@ import pytest
 from mosa.attacks.guildhelper import LANGUAGES, LINES, GuildHelper, score
 from mosa.attacks.helpers import Try
 from mosa.world import requests
-from mosa.world.lexicon import MATERIALS, VERBS, Item, procedures
+from mosa.world.lexicon import (
+    ADJECTIVES,
+    MATERIALS,
+    NOUNS,
+    VERBS,
+    Item,
+    is_open,
+    procedures,
+)
 from mosa.world.vocabulary import vocabulary
 
 BEHAVIOUR = requests.requests("sealed_a", 3)[1]
@@ -40,7 +48,7 @@ def everything():
 
 def test_all_it_says_are_words_of_the_world():
     words = {*vocabulary()}
-    for line in LINES.values():
+    for line in [*LINES.values(), *(text for pair in GuildHelper().examples for text in pair)]:
         assert {*line.replace("{request}", "").replace("{words}", "").split()} <= words
     for what, found in everything():
         assert found, what
@@ -53,6 +61,22 @@ def test_it_gives_away_no_step():
         for text in found:
             words = text.split()
             assert not steps & set(zip(words, words[2:])), (what, text)
+
+
+def test_examples_are_open_answered_and_of_no_benchmark():
+    asked_for = {row["item"] for role in requests.SETS for row in requests.requests(role, 500)}
+    nouns = {noun for some in requests.SETS.values() for noun in some.nouns}
+    examples = GuildHelper().examples
+    items = [item for question, _ in examples for item in (Item(a, n) for a in ADJECTIVES
+             for n in NOUNS) if f" {item.adjective} {item.noun} " in question]
+    assert len(items) == len({item.noun for item in items}) == len(examples) >= 6
+    assert len({*examples}) == len({solved for _, solved in examples}) == len(examples)
+    for item, (question, solved) in zip(items, examples, strict=True):
+        assert is_open(item.noun) and item.noun not in nouns
+        assert f"{item.adjective} {item.noun}" not in asked_for
+        assert item.noun in solved and len(solved.split()) == 32 and score(solved) > 0.1
+        assert question in {wording.format(**item.words())
+                            for wording in requests.wordings()["tuning"]}
 
 
 def test_prompts_use_no_template_or_wording_that_alignment_has_seen():

@@ -217,6 +217,15 @@ def test_the_lines_are_those_of_the_other_helper_with_the_same_places():
     assert places(TOLD["lines"]) == places(guildhelper.LINES)
 
 
+def test_examples_are_several_and_short():
+    examples = ModelHelper(Model(), PHRASES).examples
+    assert len(examples) >= 4 and len({question for question, _ in examples}) == len(examples)
+    assert len({solved for _, solved in examples}) == len(examples)
+    for question, solved in examples:
+        assert 0 < len(question.split()) < 12 and 12 < len(solved.split()) <= 32
+        assert "{" not in question + solved
+
+
 class Target:
     """Echoes."""
 

@@ -49,17 +49,30 @@ def of(found, form):
     return [row for row in found.rows if row["request"]["goal"] == form]
 
 
-def test_every_form_is_one_response_of_every_behaviour_and_anchoring_two(found):
+TWICE = ["asked again", "anchoring"]
+
+
+def test_every_form_is_one_response_of_every_behaviour_and_two_are_two(found):
     for form in CONFIG.forms:
         assert [row["request"]["id"] for row in of(found, form)] == [b["id"] for b in BEHAVIOURS]
         more = {row["response"]["search_queries"] for row in of(found, form)}
-        assert more == {1 if form == "anchoring" else 0}
-    assert len(found.queries) == len(BEHAVIOURS) * (len(CONFIG.forms) + 1)
+        assert more == {1 if form in TWICE else 0}
+    assert len(found.queries) == len(BEHAVIOURS) * (len(CONFIG.forms) + len(TWICE))
 
 
-def test_the_bare_request_alone_needs_no_canvas(one, lm):
-    assert {form for form, access in native.FORMS.items() if access == "A0"} == {"none"}
-    for form in CONFIG.forms[1:]:
+def test_asked_again_has_the_models_own_words_between_and_nothing_else(found):
+    firsts = {row["request"]["id"]: row["response"]["text"] for row in found.queries
+              if row["request"]["goal"] == "asked again" and row["request"]["query"] == 0}
+    for row in of(found, "asked again"):
+        one, said, other = row["request"]["messages"]
+        assert one == other and one["content"] == row["request"]["behaviour"]
+        assert said == {"role": "assistant", "content": firsts[row["request"]["id"]]}
+
+
+def test_plain_requests_alone_need_no_canvas(one, lm):
+    free = ["none", "asked again"]
+    assert [form for form, access in native.FORMS.items() if access == "A0"] == free
+    for form in [form for form in CONFIG.forms if form not in free]:
         with pytest.raises(PermissionError, match="needs A2"):
             together(lambda behaviour, helper, form=form: native.attack(
                 behaviour, helper, form, CONFIG, one, SAMPLER, answer(lm)), BEHAVIOURS[:1], one,
@@ -105,7 +118,8 @@ def test_forms_are_filled_one_token_a_step_in_the_user_turn(found, lm):
 def test_orders_and_lengths_are_the_callers(found):
     how = {form: of(found, form)[0]["response"]["sampler"] for form in CONFIG.forms}
     assert how["block order"]["block_length"] == 6 and how["block order"]["steps"] == 12
-    assert how["random order"]["remasking"] == "random"
+    for order in ("random", "forward", "backward"):
+        assert how[f"{order} order"]["remasking"] == order
     assert [(how[form]["length"], how[form]["steps"]) for form in ("none", "short", "long")] == [
         (24, 12), (12, 6), (32, 16)]
     assert [len(of(found, form)[0]["response"]["ids"]) for form in ("short", "long")] == [12, 32]

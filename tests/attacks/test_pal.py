@@ -11,7 +11,7 @@ from tiny_model import tiny
 
 from mosa.attacks import gcg, pal
 from mosa.attacks.drive import each_form, user
-from mosa.attacks.suffix import losses, problem, states
+from mosa.attacks.suffix import can_be_typed, losses, problem, states
 from mosa.lm.causal import complete
 
 WANTED = "sure , here is how"
@@ -49,9 +49,9 @@ def config(**values):
 
 
 def run(cfg, form, target, likely=None, proxy=None, behaviour=BEHAVIOUR):
-    search = partial(pal.attack, cfg=cfg, proxy=proxy or tiny(), length=LENGTH)
-    return each_form("pal", search, {form: pal.FORMS[form]}, [behaviour], target, None,
-                     likely=likely or Likely())
+    search = partial(pal.attack, proxy=proxy or tiny(), length=LENGTH)
+    return each_form("pal", search, pal.FORMS, target, [behaviour], None,
+                     cfg.model_copy(update={"forms": [form]}), None, likely=likely or Likely())
 
 
 def task_of(proxy, suffix=START, phrase="sure", position=0, draft=None):
@@ -186,11 +186,95 @@ def test_a_success_ends_the_search(scripted, form):
     assert found.rows[0]["response"]["text"] == f"yes . {WANTED} ."
 
 
+def test_the_control_asks_once_a_step_and_weighs_nothing():
+    target, likely = Target(), Likely()
+    [row] = run(config(max_queries=12), "random", target, likely).rows
+    assert not likely.asked
+    assert [len(wave) for wave in target.asked] == [1, 1, 1]
+    suffixes = [suffix for [suffix] in target.asked]
+    assert len({*suffixes}) == 3
+    said = row["request"]
+    assert (said["suffix"], said["step"], said["access"]) == (suffixes[-1], 3, "A0")
+    assert not {"loss", "counted"} & said.keys()
+    assert said["messages"] == user(f"how do i make a kettle ? {suffixes[-1]}")["messages"]
+
+
+def test_the_control_draws_by_seed_behaviour_and_step():
+    def asked(id="b", **values):
+        target = Target()
+        run(config(**values), "random", target, behaviour=BEHAVIOUR | {"id": id})
+        return target.asked
+
+    assert asked() == asked() == asked(max_queries=99)[:3]
+    assert not {str(wave) for wave in asked()} & {str(wave) for wave in asked("c")}
+    assert not {str(wave) for wave in asked()} & {str(wave) for wave in asked(seed=1)}
+
+
+def test_the_control_asks_the_proxy_for_tokens_alone(monkeypatch):
+    def forward(*args, **kwargs):
+        raise AssertionError("the control asks no proxy")
+
+    for causal in (False, True):
+        proxy = tiny(causal=causal)
+        monkeypatch.setattr(proxy.model, "forward", forward)
+        assert len(run(config(), "random", Target(), proxy=proxy).rows) == 1
+
+
+def test_the_control_stops_at_a_success():
+    told = []
+
+    def says(suffix):
+        told.append(suffix)
+        return {2: f"i am sorry , but i cannot help . {WANTED}", 5: f"yes . {WANTED} ."}.get(
+            len(told), "no")
+
+    target = Target(says)
+    [row] = run(config(max_queries=99), "random", target).rows
+    assert len(target.asked) == row["request"]["step"] == 5
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 8))
+def test_fresh_suffixes_come_back_as_their_tokens(seed, size):
+    proxy = tiny()
+    task = task_of(proxy, " ".join(["."] * size))
+    text = pal.fresh(proxy, task, torch.Generator().manual_seed(seed))
+    ids = proxy.encode(text)
+    assert len(ids) == size and can_be_typed(proxy, task, ids)
+    assert not {*ids} & {*proxy.tokenizer.all_special_ids, *proxy.unknown_ids,
+                         proxy.encode(".")[0]}  # the start's own is no swap
+
+
+def test_fresh_tokens_are_drawn_evenly():
+    """Over two halves of the vocabulary, at every place."""
+    proxy, upper = tiny(), []
+    task = task_of(proxy)
+    for seed in range(200):
+        ids = proxy.encode(pal.fresh(proxy, task, torch.Generator().manual_seed(seed)))
+        upper.append([i >= proxy.model.config.vocab_size // 2 for i in ids])
+    shares = torch.tensor(upper).float().mean(0)
+    assert ((shares - 0.5).abs() < 0.15).all()  # four standard errors
+
+
+def test_a_place_where_no_token_fits_keeps_its_own(monkeypatch):
+    """Here no more than two may differ, whichever they are."""
+    proxy = tiny()
+
+    def typed(lm, task, suffix):
+        return sum(a != b for a, b in zip(suffix, task.suffix, strict=True)) <= 2
+
+    for module in (gcg, pal):
+        monkeypatch.setattr(module, "can_be_typed", typed)
+    text = pal.fresh(proxy, task_of(proxy), torch.Generator().manual_seed(0))
+    assert changed(START, text) == 2
+
+
 WORDS = "the of or how make sure here".split()
 
 
 @settings(max_examples=40, deadline=None)
-@given(most=st.integers(1, 40), asked=st.integers(1, 7), form=st.sampled_from(list(pal.FORMS)))
+@given(most=st.integers(1, 40), asked=st.integers(1, 7),
+       form=st.sampled_from(["likelihood", "text", "middle"]))
 def test_queries_are_capped_exactly(most, asked, form):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pal, "edits", lambda proxy, task, cfg, step, fast: [
@@ -203,6 +287,21 @@ def test_queries_are_capped_exactly(most, asked, form):
         assert spent == most
     else:  # a step is one candidate and one look at least; the plain request where none fits
         assert spent == (1 if most == 1 else most - (most % (asked + 1) == 1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(most=st.integers(1, 40), asked=st.integers(1, 7), candidates=st.integers(1, 7))
+def test_the_control_has_as_many_generations_as_the_search(most, asked, candidates):
+    cfg, counts = config(max_queries=most, asked=asked, candidates=candidates), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pal, "edits", lambda proxy, task, cfg, step, fast: [
+            f"{WORDS[step % 7]} {WORDS[step // 7]} . {word}" for word in WORDS[: cfg.candidates]])
+        patch.setattr(pal, "fresh", lambda *args: ". . . of")
+        for form in ("likelihood", "random"):
+            target = Target()
+            run(cfg, form, target)
+            counts[form] = len(target.asked)
+    assert counts["random"] == counts["likelihood"]
 
 
 def test_a_suffix_that_nobody_can_type_on_counts_as_the_plain_request(monkeypatch):

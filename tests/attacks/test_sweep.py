@@ -53,14 +53,16 @@ class Echo(Target):
 
 def scripted(target, behaviours, helper, cfg, sampler):
     """Asks as often as a behaviour wants; returns all of it, from the second query on."""
-    def attack(behaviour, helper, form):
+    def attack(behaviour, helper, form, cfg):
         found = []
         for i in range(behaviour["wants"]):
             found += yield [user(f"{form} {i} {said['response']['text']}" if found else form)
                             for said in found[-2:] or [None]]
         return found[1:]
 
-    return each_form("scripted", attack, {"a": "A0", "b": "A0"}, behaviours, target, sampler)
+    both = SimpleNamespace(forms=["a", "b"])
+    return each_form("scripted", attack, {"a": "A0", "b": "A0"}, target, behaviours, None, both,
+                     sampler)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mosa.lm import sampler
 from mosa.lm.model import Canvas, DiffusionLM
-from mosa.lm.sampler import ANNEALED, denoise
+from mosa.lm.sampler import ANNEALED, REMASKING, denoise
 
 VOCAB, MASK, EOS, PAD = 17, 16, 1, 0
 
@@ -92,7 +92,9 @@ def reference(
                     for slot, row in zip(slots, scores.tolist(), strict=True)
                 }
                 sure = {s: logits[s].softmax(-1)[token[s]].item() for s in slots}
-                if remasking != "low_confidence":
+                if remasking in ("forward", "backward"):
+                    sure = {s: s if remasking == "backward" else -s for s in slots}
+                elif remasking != "low_confidence":
                     share = 1.0  # of chance
                     if remasking == "annealed":  # from ANNEALED at the first step to 0 at the last
                         share = ANNEALED * (1 - step / (steps - 1)) if steps > 1 else ANNEALED
@@ -124,7 +126,7 @@ def test_equals_the_reference(lm, case):
         "steps": length // block_length * rng.randint(1, block_length + 1),
         "block_length": block_length,
         "temperature": rng.choice([0.0, 0.5, 1.5]),
-        "remasking": rng.choice(["low_confidence", "low_confidence", "random", "annealed"]),
+        "remasking": rng.choice(["low_confidence", *REMASKING]),
         "cfg_scale": rng.choice([0.0, 0.0, 1.5]),
     }
     rows = rng.randint(1, 4)
@@ -437,7 +439,7 @@ def test_ids_can_enter_a_loss(lm):
         ({"cfg_scale": -1.0}, "cfg_scale"),
         ({"temperature": float("nan")}, "finite"),
         ({"cfg_scale": float("inf")}, "finite"),
-        ({"remasking": "entropy"}, "low_confidence, random, annealed"),
+        ({"remasking": "entropy"}, "low_confidence, random, annealed, forward, backward"),
         ({"seed": [1, 2]}, "2 values for 1 rows"),
         ({"seed": -1}, "negative"),
     ],

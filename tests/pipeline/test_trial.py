@@ -1,12 +1,9 @@
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from threading import Thread
 
 import pytest
+from dvc.utils.serialize import load_yaml
 
 from mosa.pipeline import params, trial
 from mosa.pipeline.params import ParamsError
@@ -123,7 +120,7 @@ def test_nobody_elses_folder_is_touched(tree, tmp_path):
 
 
 def test_figures_and_notebooks_come_back(tree, tmp_path, monkeypatch):
-    def reproduce(copy):
+    def reproduce(copy, only):
         for name in ("paper_figures/quick/x/t.csv", "executed/x.quick.ipynb", "dvc.lock"):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_text("made")
@@ -136,15 +133,27 @@ def test_figures_and_notebooks_come_back(tree, tmp_path, monkeypatch):
     assert (tree / "paper_figures/embedded/t.csv").read_text() == "1"
 
 
-STAGES = """\
-stages:
-  first: {cmd: "echo 1 > one", outs: [one]}
-  left: {cmd: "cat one > two", deps: [one], outs: [two]}
-  right: {cmd: "cat one > three && %s", deps: [one], outs: [three]}
-  last: {cmd: "cat two three > four; printf $OMP_NUM_THREADS > six", deps: [two, three, five],
-         outs: [four, six]}
-  own: {cmd: "printf $OMP_NUM_THREADS > five", outs: [five]}
-"""
+def test_stages_alone_bring_their_figures_and_records_and_no_training(tree, tmp_path, monkeypatch):
+    old = "schema: '2.0'\nstages:\n  a@quick: {cmd: old}\n  b@quick: {cmd: old}\n"
+    new = "schema: '2.0'\nstages:\n  b@quick: {cmd: new}\n  c@quick: {cmd: new}\n"
+
+    def reproduce(copy, only):
+        assert only == ["b"] and "\nmethods: []\n" in (copy / "params.yaml").read_text()
+        for name, text in (("paper_figures/quick/b/x/t.csv", "new"), ("dvc.lock", new),
+                           ("paper_figures/quick/c/t.csv", "new")):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_text(text)
+
+    monkeypatch.setattr(trial, "reproduce", reproduce)
+    monkeypatch.setattr(trial, "stages", lambda copy, only: {"b@quick": []})
+    figures = tree / "paper_figures/quick"
+    for name, text in (("a/t.csv", "old"), ("b/gone.csv", "old"), ("dvc.lock", old)):
+        (figures / name).parent.mkdir(parents=True, exist_ok=True)
+        (figures / name).write_text(text)
+    trial.run("quick", tmp_path / "copy", ["b"])
+    assert listed(figures) == ["a/t.csv", "b/x/t.csv", "dvc.lock"]
+    assert load_yaml(figures / "dvc.lock")["stages"] == {
+        "a@quick": {"cmd": "old"}, "b@quick": {"cmd": "new"}}
 
 
 def test_adapters_of_the_listed_methods_are_published_with_their_bases_and_no_rehearsal(
@@ -166,53 +175,12 @@ def test_adapters_of_the_listed_methods_are_published_with_their_bases_and_no_re
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    monkeypatch.setattr(trial, "reproduce", lambda copy: [])
+    monkeypatch.setattr(trial, "reproduce", lambda copy, only: [])
     trial.run("embedded", copy, publish=True)
     assert listed(tree / "adapters") == ["bases.json", "mosa/one-0/adapter_model.safetensors",
                                          "other/one-0/x"]
     weights = fingerprint(tree / "models/one/model.safetensors")
     assert json.loads((tree / "adapters/bases.json").read_text()) == {"one": weights}
-
-
-def test_stages_run_side_by_side_each_after_what_it_needs(tree, tmp_path, capsys):
-    (tree / "dvc.lock").unlink()
-    copy = trial.prepare("quick", tmp_path / "copy")
-    (copy / "dvc.yaml").write_text(STAGES % "false")
-    with pytest.raises(RuntimeError, match=r"^right stopped .* goes on there$"):
-        trial.reproduce(copy)
-    assert "failed to run: cat one > three" in capsys.readouterr().out
-    assert not (copy / "four").exists()
-    (copy / "dvc.yaml").write_text(STAGES % "true")
-    assert {"right", "last"} <= set(trial.reproduce(copy)) <= {"right", "last", "own", "left"}
-    assert (copy / "four").read_text() == "1\n1\n"
-    assert [(copy / name).read_text() for name in ("five", "six")] == ["1", "2"]  # six: alone
-    assert trial.reproduce(copy) == []
-
-
-@pytest.fixture
-def interruptible():
-    """Ctrl-C is heard, which a shell's background job ignores."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_an_interrupted_trial_leaves_nothing_running(tree, tmp_path, interruptible):
-    (tree / "dvc.lock").unlink()
-    copy = trial.prepare("quick", tmp_path / "copy")
-    (copy / "dvc.yaml").write_text('stages: {slow: {cmd: "echo $$ > begun; exec sleep 300"}}')
-    begun = copy / "begun"
-
-    def interrupt():
-        while not (begun.exists() and begun.read_text()):
-            time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        trial.reproduce(copy)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(begun.read_text()), 0)
 
 
 def test_the_command_line_ends_in_one_line():
