@@ -1,7 +1,8 @@
 """Attacks, each to measure defences: a module here, a notebook in notebooks/4_attacks/ and one word
 in the list `attacks` of params.yaml. The module to look at is `tap`: its `Config`, with the
-published values as defaults, the `attack` itself, a generator, and `run`, from one model and its
-behaviours to mosa.attacks.drive's Found.
+published values as defaults, its forms and their access, the `attack` itself, a generator, and
+`run`, which is each_form of mosa.attacks.drive with these: from one model and its behaviours to
+what was found.
 
     drive        behaviours advance together; access levels are kept, and costs counted
     helpers      what an attacker has beside the target; guildhelper and modelhelper are the two

@@ -97,6 +97,8 @@ def test_a_larger_run_s_verdicts_stand_beside_where_they_are_others():
     assert ("| small verdicts twin. *In the larger run*: large verdicts twin | small shows twin |"
             in text)
     assert "| both verdicts order | both shows order |" in text
+    assert ("| *In the larger run*: large verdicts tables. *In the default run*: small verdicts "
+            "tables | large shows tables |" in text)
     assert len({line.count("|") for line in lines}) == 1
 
 
