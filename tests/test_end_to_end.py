@@ -3,7 +3,6 @@ a second run, a kill, stray files, one method and one attack more."""
 
 import json
 import os
-import re
 import subprocess
 import time
 from glob import glob
@@ -78,9 +77,11 @@ def test_a_second_run_does_nothing(quick):
     assert repro(quick) == set()
 
 
-@pytest.mark.parametrize(("stage", "searches"), [("baseline@quick", 0), ("gcg@quick-original", 10)])
+@pytest.mark.parametrize(("stage", "searches"), [
+    ("baseline@quick", 0), ("gcg@quick-original", 10), ("attack@quick-ept-mosa", 0)])
 def test_a_stage_killed_in_the_middle_goes_on_and_ends_in_the_same_rows(quick, stage, searches):
-    path = quick / "results/quick" / re.sub("@quick-?", "/", stage) / "rows.jsonl"
+    name, _, axes = stage.partition("@quick")
+    path = quick / "results/quick" / name / axes[1:].replace("-", "/") / "rows.jsonl"
     before, scratch, states = path.read_bytes(), quick / ".scratch" / stage, set()
 
     def stored():
