@@ -12,25 +12,22 @@
 A wave is what all unfinished behaviours ask the target next, when none of them waits for the
 helper. Its finished batches are kept as those of any other generation (mosa.target), and a helper's
 answers by mosa.endpoint: after a kill the waves are replayed from there. An attack that touches
-more than its declared access level is stopped, whatever it would have found.
+more than its declared access level (mosa.attacks.access) is stopped, whatever it would have found.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from mosa.attacks.access import Access, Query, specials, touches, with_text
 from mosa.attacks.helpers import Asking, Counted, Helper, T
 from mosa.endpoint import Answer, Chat
 from mosa.lm.diffusion import first_step_loglik
 from mosa.pipeline.rows import fingerprint
 from mosa.pipeline.sections import Sampler
 
-Access = Literal["A0", "A1", "A2", "A3"]
-# messages; prefill, of an attacker who holds the canvas; decode, what differs from the sampler
-# section; seed, of what is drawn; and whatever else the row shall hold
-Query = dict[str, Any]
 Attack = Generator["list[Query] | Help | Likely", list, list[dict]]
 AT_ONCE = 64  # rows of one forward
 
@@ -117,7 +114,8 @@ def together(attack: Callable[[dict, Any], Attack], behaviours: list[dict], targ
     """
     if len({behaviour["id"] for behaviour in behaviours}) < len(behaviours):
         raise ValueError("two behaviours have one id: attack each once")
-    runs = [_Run(behaviour, attack, access, helper) for behaviour in behaviours]
+    special = specials(getattr(target, "lm", None))
+    runs = [_Run(behaviour, attack, access, helper, special) for behaviour in behaviours]
     wave = 0
     while True:
         for run in runs:
@@ -209,8 +207,8 @@ def _weigh(runs: list["_Run"], target: Decoder, sampler: Sampler,
 class _Run:
     """One behaviour under attack."""
 
-    def __init__(self, behaviour, attack, access, helper):
-        self.behaviour, self.access = behaviour, access
+    def __init__(self, behaviour, attack, access, helper, special):
+        self.behaviour, self.access, self.special = behaviour, access, special
         self.helper = helper and Counted(helper)
         self.steps = attack(behaviour, self.helper)
         self.answers, self.asks = None, []
@@ -250,6 +248,7 @@ class _Run:
         found = []
         for query in queries:
             query = self.behaviour | {"seed": self._seed()} | query
+            query = with_text(query, self.access, self.special)
             found.append(query | {"query": self.number, "access": self.access})
             self.number += 1
         return found
@@ -272,21 +271,3 @@ class _Run:
             "search_forwards": self.forwards - row["response"]["forwards"],
             "helper_calls": helper.calls if helper else 0,
             "judge_calls": helper.judged if helper else 0}} for row in self.found]
-
-
-def touches(query: Query, said: set[str]) -> tuple[Access, str]:
-    """The access level that a query needs, and for what: A2 for slots of the response, token ids in
-    place of a chat, or a decoding of its own but for the temperature; A1 for a turn of the
-    assistant that the target never wrote; A0 else."""
-    if query.get("prefill"):
-        return "A2", "a prefilled response"
-    if own := sorted({*query.get("decode", {})} - {"temperature"}):
-        return "A2", f"a decoding with its own {own[0]}"
-    for message in query["messages"]:
-        if not isinstance(message, dict):
-            return "A2", "a prompt of token ids"
-        if message["role"] == "system":
-            return "A1", "a system turn"
-        if message["role"] == "assistant" and message["content"] not in said:
-            return "A1", f"the made-up turn {message['content'][:40]!r}"
-    return "A0", "a prompt"

@@ -134,8 +134,8 @@ def larger_run() -> str:
             "search and factorial are in this run alone. Figures, tables and "
             f"`numbers.json` of each stage lie in [{LARGER}]({LARGER}); the generations behind "
             f"them where it runs, in `.scratch/trial-{LARGER}/results`, their hashes in "
-            f"[dvc.lock]({LARGER}/dvc.lock). Tables 1, 2 and 4 come from a run of their own, `trial "
-            f"{LARGER} tables`, with the shipped adapters.\n\n{claims(LARGER, numbers)}\n\n"
+            f"[dvc.lock]({LARGER}/dvc.lock). Tables 1, 2 and 4 come from a run of their own, "
+            f"`trial {LARGER} tables`, with the shipped adapters.\n\n{claims(LARGER, numbers)}\n\n"
             f"Every model of the table of defences, with what each was asked in "
             f"[cells]({LARGER}/defences/cells.md) and the paired differences in "
             f"[compared]({LARGER}/defences/compared.md):\n\n{table(numbers('defences'))}\n")

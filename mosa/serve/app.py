@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
+from mosa.attacks.access import specials
 from mosa.lm.model import DiffusionLM
 from mosa.lm.sampler import steps_per_block
 from mosa.serve.engine import Closed, Engine, Full, Job, Response, Settings
@@ -131,6 +132,10 @@ def prepared(lm: DiffusionLM, asked: Request, defaults: Defaults) -> list[Job]:
     except ValueError as error:
         raise Refused(str(error), str(error).partition("=")[0]) from None  # begins with the name
     prefill = pinned(asked, length, lm.mask_id)
+    for i, message in enumerate(asked.messages):
+        if made := [name for name in specials(lm) if name in message.plain()["content"]]:
+            raise Refused(f"messages.{i}: {made[0]!r} is a special token, which text may not make",
+                          "messages")
     try:
         canvas = lm.canvas([[message.plain() for message in asked.messages]], length, prefill)
     except ValueError as error:
