@@ -5,9 +5,8 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -21,6 +20,7 @@ from mosa.fits import fits
 from mosa.pipeline import params, trial
 from mosa.pipeline.params import LISTS, ParamsError, choice
 from mosa.pipeline.sections import SCHEMAS, Guard
+from mosa.threats import attack, reason
 from mosa.world.network import Architecture
 from mosa.world.training import PHASES, Training
 
@@ -38,15 +38,12 @@ def problems() -> list[str]:
             return wrong
         lists = params.lists()
         blocks = params.names("the blocks", [key for key in params.read() if key not in lists])
-        seen: set = set()
-        wrong = [line for block in blocks for line in _block(block, lists["attacks"], seen)]
+        configs, wrong = _configs(blocks, lists["attacks"])
+        wrong += _once((block, line) for block in blocks
+                       for line in _block(block, lists["attacks"], configs))
         wrong = wrong or [*_names(lists), *_stages()]
-        for profile in () if wrong else params.profiles():
-            own = params.read()[profile].get("lists", {})
-            run = profile in lists["profiles"]
-            if run or own:  # as a part of `dvc repro`, or as a trial with lists of its own
-                wrong += fits(profile, lists if run else {**lists, **trial.lists(profile)})
-        return list(dict.fromkeys(wrong))
+        return list(dict.fromkeys(wrong)) or _once(
+            (profile, line) for profile in params.profiles() for line in _fits(profile, lists))
     except ParamsError as error:  # without the lists, what follows would only confuse
         return [str(error)]
 
@@ -59,25 +56,56 @@ def _unknown() -> Iterator[str]:
                    f"{choice(key, LISTS)}")
 
 
-def _block(block: str, attacks: list[str], seen: set) -> Iterator[str]:
-    """Every section by its schema; what a block inherits (`seen`) was told of already."""
+def _configs(blocks: list[str], attacks: list[str]) -> tuple[dict[str, type | None], list[str]]:
+    """The Config of every attack that is listed or has a section, None for those that cannot be
+    had, and why, in a line each. One that is listed without notebook and module is _names' part."""
+    configs, wrong = {}, []
+    sections = {name for block in blocks for name in params.read()[block]}
+    for name in sorted({*attacks, *filter(str.isidentifier, map(str, sections))} - {*PROFILE}):
+        configs |= {name: None} if name in attacks else {}
+        if _notebook(name).is_file() or (name in attacks and find_spec(f"mosa.attacks.{name}")):
+            try:
+                configs[name] = attack(name).Config
+            except ParamsError as error:
+                configs[name] = None
+                wrong.append(str(error))
+    return configs, wrong
+
+
+def _once(told: Iterable[tuple[str, str]]) -> list[str]:
+    """The lines of (block, line): a fault that others inherit, in the same words of the same value,
+    is told of the first alone."""
+    found: dict[tuple, str] = {}
+    for block, line in told:
+        value, here = params.read()[block], f"params.yaml: {block}."
+        if line.startswith(here):
+            for key in line.removeprefix(here).partition(": ")[0].split("."):
+                value = value.get(key) if isinstance(value, dict) else value
+        else:
+            value = None
+        found.setdefault((line.replace(f"{block}.", ""), repr(value)), line)
+    return list(found.values())
+
+
+def _fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
+    """A profile as a part of `dvc repro`, or as a trial with lists of its own."""
+    if profile in lists["profiles"]:
+        yield from fits(profile, lists)
+    elif params.read()[profile].get("lists"):
+        yield from fits(profile, {**lists, **trial.lists(profile)})
+
+
+def _block(block: str, attacks: list[str], configs: dict[str, type | None]) -> Iterator[str]:
+    """Every section by its schema; those of attacks by their Config, if it can be had."""
     sections = params.read()[block]
-    try:
-        schemas = BASE if block.startswith("base-") else PROFILE | {
-            name: import_module(f"mosa.attacks.{name}").Config for name in {*attacks, *sections}
-            if name not in PROFILE and (name in attacks or _notebook(name).is_file())
-            and find_spec(f"mosa.attacks.{name}")}
-    except (SyntaxError, ImportError, AttributeError) as error:
-        yield f"mosa/attacks: {_reason(error)}"
-        return
-    unknown = [name for name in sections if name not in {*schemas, "lists"}]
+    schemas = BASE if block.startswith("base-") else PROFILE | {
+        name: config for name, config in configs.items()
+        if config and (name in attacks or name in sections)}
+    unknown = [name for name in sections if name not in {*schemas, *configs, "lists"}]
     for name in unknown:
         yield f"params.yaml: {block}.{name}: unknown section{choice(name, schemas)}"
     for name in schemas:
-        fault = (name, id(sections.get(name)))
-        misspelt = name not in sections and get_close_matches(name, unknown)
-        if not misspelt and fault not in seen:
-            seen.add(fault)
+        if name in sections or not get_close_matches(name, unknown):  # which is misspelt then
             try:
                 params.section(block, name, schemas[name])
             except ParamsError as error:
@@ -87,12 +115,6 @@ def _block(block: str, attacks: list[str], seen: set) -> Iterator[str]:
             trial.lists(block)
         except ParamsError as error:
             yield str(error)
-
-
-def _reason(error: Exception) -> str:
-    """One line: where, and what."""
-    place = f"{error.filename}, line {error.lineno}: " if isinstance(error, SyntaxError) else ""
-    return f"{place}{type(error).__name__}: {error.msg if place else error}"
 
 
 def _notebook(attack: str) -> Path:
@@ -145,7 +167,7 @@ def _named(lists: dict[str, list[str]], profiles: list[str], where: str) -> Iter
             try:
                 objective(used)
             except (SyntaxError, ImportError, AttributeError) as error:
-                yield f"mosa/alignment/objectives/{used}.py: {_reason(error)}"
+                yield f"mosa/alignment/objectives/{used}.py: {reason(error)}"
 
 
 def _stages() -> Iterator[str]:

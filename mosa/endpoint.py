@@ -5,12 +5,14 @@
     answers[0].text                                # None: the server would not answer this one
 
 An answer is kept in .scratch/endpoint/<role>/, named after all that was asked and of which model:
-asked again, by a later run too, it is read from there, with no server at all. The key stays in the
+asked again, by a later run too, it is read from there, with no server at all. That a content policy
+forbids the completion is an answer; any other error is none, and is not kept. The key stays in the
 environment; no file, log or error holds it.
 """
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +35,15 @@ class NoCompletion(Exception):
     """A response with status 200 that holds no completion."""
 
 
+# code of an error by which a server's content policy speaks -> what its message says then, where
+# the code stands for other errors, too
+REFUSALS = {"content_filter": "",  # Azure
+            "content_policy_violation": "", "400": "ContentPolicyViolationError",  # LiteLLM
+            "data_inspection_failed": "",  # Alibaba
+            "invalid_prompt": "usage policy|for safety reasons",  # OpenAI
+            "403": "input was flagged"}  # OpenRouter
+WANTED = {"URL": "the base URL of an OpenAI-compatible server, such as http://localhost:8000/v1",
+          "MODEL": "the name by which the server knows the model"}
 # what another try may mend: none in time, none at all, too many, an error of the server's own
 PASSING = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError,
            openai.ConflictError, NoCompletion)
@@ -43,7 +54,7 @@ class Answer:
     """What a server said to one chat."""
 
     text: str | None  # None: it refused to complete this chat, for the reason in `finish`
-    finish: str  # "stop", "length", "content_filter", or the code of the refusal
+    finish: str  # "stop", "length", "content_filter", or another code of REFUSALS
     tokens: int | None  # of the completion, where the server says it
 
 
@@ -67,14 +78,18 @@ class Endpoint:
         that several draws of one chat need seeds of their own. options: further fields of the
         request, such as top_p or stop.
 
-        Raises RuntimeError, in one line, where a request still fails after TRIES tries or the
-        server takes no request of this kind; what was answered until then is kept.
+        Raises RuntimeError, in one line, where a request still fails after TRIES tries, and at once
+        for any other error that is no refusal (a wrong request, model, key or URL), with what the
+        server says; what was answered until then is kept.
         """
         shared = {"model": self.model, "temperature": temperature, "max_tokens": max_tokens,
                   **options}
         seeds = [0] * len(chats) if seeds is None else seeds
         asked = [shared | {"messages": list(chat), "seed": seed}
                  for chat, seed in zip(chats, seeds, strict=True)]
+        # The URL is no part of it: a server moves to another port or host and answers as before,
+        # and behind one URL another model may be loaded. A model is known by its name, here as in
+        # mosa.attacks.sweep and in what judges say: two models need two names.
         prints = [fingerprint(request) for request in asked]
         missing = {key: request for key, request in zip(prints, asked)
                    if not self._file(key).exists()}
@@ -106,8 +121,11 @@ class Endpoint:
     def _once(self, request: dict) -> Answer:
         try:
             said = self._client.chat.completions.create(**request)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            return Answer(None, str(error.code or error.status_code), None)
+        except openai.APIStatusError as error:
+            if isinstance(error, PASSING) or error.code not in REFUSALS or not re.search(
+                    REFUSALS[error.code], error.message):
+                raise
+            return Answer(None, error.code, None)
         except ValueError:  # no JSON
             raise NoCompletion from None
         if not getattr(said, "choices", None):  # JSON of another kind, or a page
@@ -126,8 +144,13 @@ class Endpoint:
                                f"({type(error).__name__}): see to it and run again, answers so far "
                                "are kept") from None
         except openai.APIStatusError as error:
-            raise RuntimeError(f"{self.url} answers {error.status_code} to {self.model!r}: see to "
-                               f"{self._name('URL')}, _MODEL and _KEY") from None
+            said = error.body.get("message") if isinstance(error.body, dict) else None
+            said = " ".join(str(said or error.message).split())
+            if key := os.environ.get(self._name("KEY")):
+                said = said.replace(key, "<key>")  # some servers repeat it
+            raise RuntimeError(f"{self.url} answers {error.status_code} to {self.model!r}: "
+                               f"{said:.300}: see to {self._name('URL')}, _MODEL, _KEY and the "
+                               "server, and run again, answers so far are kept") from None
 
     def _file(self, key: str) -> Path:
         return params.ROOT / ".scratch/endpoint" / self.role / f"{key}.json"
@@ -137,6 +160,6 @@ class Endpoint:
 
     def _variable(self, what: str) -> str:
         if not (value := os.environ.get(self._name(what))):
-            raise ValueError(f"{self._name(what)} is not set: export the base URL of an "
-                             "OpenAI-compatible server (and _MODEL, and _KEY if it wants one)")
+            raise ValueError(f"{self._name(what)} is not set: export {WANTED[what]} "
+                             f"(and {self._name('KEY')}, if the server wants one)")
         return value

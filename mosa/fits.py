@@ -7,11 +7,10 @@ from string import Formatter
 from mosa.alignment.method import Factorial, Method
 from mosa.attacks.battery import BENIGN, HARMLESS
 from mosa.data import sets
-from mosa.judges.panel import FICTIONAL, PANEL
 from mosa.named import named
 from mosa.pipeline import params
-from mosa.pipeline.params import choice
 from mosa.pipeline.sections import SCHEMAS
+from mosa.threats import threats
 from mosa.utility.factors import cells, fit
 
 
@@ -95,42 +94,13 @@ def fits(profile: str, lists: dict[str, list[str]]) -> Iterator[str]:
                 (*_decodings(profile, lists["methods"]), *_compared(profile), *_groups(block),
                  *(_factorial(profile) if profile in lists["searches"] else ()),
                  *_orders(block["control"], block["sampler"]["length"])))
-    yield from _attacks(profile, block, lists)
+    yield from threats(profile, lists)
     yield from named(profile, lists)
 
 
 def aligned(profile: str) -> bool:
     """Is there a place for what alignment leaves? A trial of single stages makes it, empty."""
     return (params.ROOT / "results" / profile / "align").is_dir()
-
-
-def _attacks(profile: str, block: dict, lists: dict[str, list[str]]) -> Iterator[str]:
-    """Attacked models are measured, and what tables compare with is there."""
-    attack = block["attack"]
-    real = [name for name in lists["judges"]
-            if name in FICTIONAL and block["data"]["source"] != "world"]
-    for wrong, line in (
-        (not {"original"} <= {*lists["attacked"][:1]},
-         "attacked: must begin with original, on which attacks are found"),
-        (lost := [name for name in lists["attacked"] if name not in lists["models"]],
-         f"attacked: {lost} must be in the list models"),
-        ("native" not in lists["attacks"],
-         "attacks: must hold native, whose form none every other is compared with"),
-        (not lists["judges"], f"judges: must hold one of {', '.join(PANEL)}"),
-        (unknown := [name for name in lists["judges"] if name not in PANEL],
-         f"judges: no judge {unknown and unknown[0]!r}{choice((unknown or [''])[0], PANEL)}"),
-        (real, f"judges: {real} judge the policy world alone"),
-        ("none" not in block["native"]["forms"][:1],
-         f"{profile}.native.forms: must begin with none, which every attack is compared with"),
-        (astray := [name for name in attack["adaptive"] if name not in lists["attacked"]],
-         f"{profile}.attack.adaptive: {astray} must be in the list attacked"),
-        (attack["n"] > block["data"]["n_benchmark"],
-         f"{profile}.attack.n: must not exceed {profile}.data.n_benchmark"),
-        (attack["helper"] == "world" and block["data"]["source"] != "world",
-         f"{profile}.attack.helper: world speaks the policy world's language alone; use endpoint"),
-    ):
-        if wrong:
-            yield f"params.yaml: {line}"
 
 
 def _groups(block: dict) -> Iterator[str]:

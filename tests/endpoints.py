@@ -26,6 +26,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.plan, self.served, self.seen, self.lock = {}, Counter(), [], threading.Lock()
+        self.error = {"message": "no", "code": "content_filter"}
         self.late = 1.5  # seconds until a late answer is cut off: more than the client's timeout
 
     @property
@@ -59,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "no choices":
             self.say(200, json.dumps({"id": "x", "object": "chat.completion", "choices": []}))
         elif fault:
-            self.say(int(fault), json.dumps({"error": {"message": "no", "code": "policy"}}))
+            self.say(int(fault), json.dumps({"error": self.server.error}))
         else:
             message = {"role": "assistant", "content": self.server.reply(request)}
             self.say(200, json.dumps({

@@ -9,7 +9,8 @@ import changing
 import pytest
 from changing import DELETE
 
-from mosa import doctor, fits
+from mosa import doctor, fits, threats
+from mosa.attacks import tap
 from mosa.pipeline import params
 
 VALUES = params.read()
@@ -79,6 +80,18 @@ def test_params_yaml_is_right():
          r"embedded.attack.adaptive: \['mosa'\] must be in the list attacked"),
         (("embedded", "attack", "n", 1000), "embedded.attack.n: must not exceed embedded.data"),
         (("embedded", "native", "forms", ["PAD"]), "embedded.native.forms: must begin with none"),
+        (("embedded", "attack", "helper", "endpoint"),
+         "embedded.attack.helper: an endpoint writes English, .*; use world"),
+        (("embedded", "pal", "proxy", "models/embeded-ar"),
+         "embedded.pal.proxy: models/embeded-ar is missing"),
+        (("embedded", "pal", "max_queries", 1), "embedded.pal.max_queries: must be at least 2"),
+        (("embedded", "speakeasy", "languages", ["plain", "alais"]),
+         "embedded.speakeasy.languages: the guild has no language 'alais'; did you mean 'alias'"),
+        (("embedded", "advprefix", "kept", 7), "embedded.advprefix.kept: must not exceed candid"),
+        (("embedded", "tap", "forms", ["middle", "prompt"]),
+         "embedded.tap.forms: must not begin with middle or canvas"),
+        (("embedded", "ept", "forms", ["canvas", "prompt"]),
+         "embedded.ept.forms: must not begin with middle or canvas"),
         (("embedded", "tap", "width", 0), "embedded.tap.width: must be greater than 0"),
         (("models", ["original"]), "models: must hold original and one more"),
         (("models", ["mosa", "initial"]), "models: must hold original and one more"),
@@ -306,6 +319,66 @@ def test_a_fault_that_others_inherit_is_told_once(monkeypatch):
     monkeypatch.setattr(params, "read", lambda: values)
     [line] = doctor.problems()
     assert line.startswith("params.yaml: embedded.sampler.steps: ")
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("proxy", "models/x", r"embedded\.pal\.proxy: models/x is missing"),  # told by threats
+    ("topk", 0, r"embedded\.pal\.topk: must be greater than 0"),  # by the section itself
+])
+def test_a_fault_of_one_key_that_others_inherit_is_told_once(monkeypatch, key, value, message):
+    """quick's section has other keys of its own, and so is another object than thorough's."""
+    values = {name: {**block, "pal": {**block["pal"], key: value}} if isinstance(block, dict)
+              and "pal" in block else block for name, block in params.read().items()}
+    monkeypatch.setattr(params, "read", lambda: values)
+    [line] = doctor.problems()
+    assert re.match(rf"params\.yaml: {message}", line)
+
+
+def test_the_same_fault_of_two_values_is_told_twice(monkeypatch):
+    values = VALUES | {name: VALUES[name] | {"attack": VALUES[name]["attack"] | {"n": n}}
+                       for name, n in (("embedded", 1000), ("thorough", 2000))}
+    monkeypatch.setattr(params, "read", lambda: values)
+    assert [line.split(":")[1] for line in doctor.problems()] == [
+        " embedded.attack.n", " thorough.attack.n"]
+
+
+def raises_name_error(name):
+    raise NameError("name 'Section' is not\ndefined")
+
+
+@pytest.mark.parametrize(("place", "value", "message"), [
+    ((tap, "Config"), DELETE, "needs a class Config, a mosa.pipeline.params.Section"),
+    ((tap, "Config"), type("Config", (), {"forms": object()}), "needs a class Config, a mosa"),
+    ((tap, "run"), DELETE, "needs a function run"),
+    ((tap, "FORMS"), {"prompt": "A4", "middle": "A0"}, "FORMS: 'prompt' has the level 'A4'"),
+    ((threats, "import_module"), raises_name_error, "NameError: name 'Section' is not defined"),
+])
+def test_an_attack_that_cannot_run_is_told_once_by_its_file(monkeypatch, place, value, message):
+    if value is DELETE:
+        monkeypatch.delattr(*place)
+    else:
+        monkeypatch.setattr(*place, value)
+    lines = [line for line in doctor.problems() if "/tap.py" in line]
+    assert len(lines) == 1 and lines[0].startswith(f"mosa/attacks/tap.py: {message}")
+    assert not any("unknown section" in line for line in doctor.problems())
+
+
+def test_a_form_without_an_access_level_is_told(monkeypatch):
+    monkeypatch.setattr(tap, "FORMS", {"prompt": "A0"})
+    assert doctor.problems() == ["params.yaml: embedded.tap.forms: ['middle'] are not in FORMS of "
+                                 "mosa/attacks/tap.py: add their access levels"]
+
+
+def test_a_missing_module_is_told_once(monkeypatch):
+    notebook = doctor._notebook
+    monkeypatch.setattr(doctor, "_notebook", lambda name: notebook(
+        "tap" if name == "polite" else name))
+    values = {name: block | {"polite": {}} if isinstance(block, dict) and "tap" in block else block
+              for name, block in VALUES.items()}
+    values["attacks"] = [*VALUES["attacks"], "polite"]
+    monkeypatch.setattr(params, "read", lambda: values)
+    assert doctor.problems() == [
+        "mosa/attacks/polite.py is missing: write it, or mend the name 'polite'"]
 
 
 def test_a_misspelt_section_is_told_by_its_own_name(changed):

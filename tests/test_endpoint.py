@@ -1,5 +1,6 @@
 """An endpoint against a server that misbehaves: nothing is lost, nothing counted twice."""
 
+import json
 import threading
 import time
 
@@ -55,16 +56,65 @@ def test_a_refusal_to_complete_is_an_answer_of_its_own(server):
     server.plan = {"worse": ["400"]}
     helper = endpoint.Endpoint("helper")
     worse, fine = helper.ask([chat("worse"), chat("fine")])
-    assert (worse.text, worse.finish, fine.text) == (None, "policy", "fine/0")
+    assert (worse.text, worse.finish, fine.text) == (None, "content_filter", "fine/0")
     assert helper.ask([chat("worse")]) == [worse] and server.served["worse"] == 0
 
 
+@pytest.mark.parametrize("status, code, message", [
+    (400, "content_filter", "The response was filtered"), (400, "data_inspection_failed", "no"),
+    (403, "content_policy_violation", "no"),
+    (400, "400", "litellm.ContentPolicyViolationError: no"),
+    (400, "invalid_prompt", "Invalid prompt: flagged as potentially violating our usage policy."),
+    (400, "invalid_prompt", "Invalid prompt: we've limited access for safety reasons."),
+    (403, 403, "Your chosen model requires moderation and your input was flagged")])
+def test_a_content_policy_is_known_by_the_errors_of_known_servers(server, status, code, message):
+    server.plan, server.error = {"a": [str(status)]}, {"code": code, "message": message}
+    [answer] = endpoint.Endpoint("helper").ask([chat("a")])
+    assert (answer.text, answer.finish) == (None, str(code))
+
+
+@pytest.mark.parametrize("status, error", [
+    (400, {"message": "max_tokens is too large", "code": "invalid_value"}),
+    (400, {"message": "unknown field seed", "code": 400}),
+    (400, {"message": "Invalid prompt: messages is no list", "code": "invalid_prompt"}),
+    (400, {"message": "our usage policy", "code": None}), (400, "out of order"), (400, None),
+    (401, {"message": "wrong\nkey sk-secret", "code": "invalid_api_key"}),
+    (403, {"message": "no access to the model", "code": 403}),
+    (404, {"message": "no such model", "code": "model_not_found"}),
+    (413, {"message": "too large"}), (422, {"message": "temperature: no number"})])
+def test_any_other_error_ends_the_run_in_a_line_and_is_not_kept(server, tmp_path, status, error):
+    server.plan, server.error = {"bad": [str(status)] * 9}, error
+    helper = endpoint.Endpoint("helper", workers=1)
+    with pytest.raises(RuntimeError, match=f"{server.url} answers {status} to 'tiny'") as raised:
+        helper.ask([chat("good"), chat("bad"), chat("later")])
+    said = str(raised.value)
+    assert "\n" not in said and "sk-secret" not in said and "MOSA_HELPER_URL, _MODEL" in said
+    assert not isinstance(error, dict) or error["message"].split()[0] in said
+    kept = [json.loads(path.read_text("utf-8"))["answer"] for path in tmp_path.rglob("*.json")]
+    assert "good/0" in [answer["text"] for answer in kept] and helper.calls == len(kept)
+    assert all(answer["text"] for answer in kept)
+    server.plan = {}  # mended, under the same name
+    answers = endpoint.Endpoint("helper").ask([chat("good"), chat("bad"), chat("later")])
+    assert [answer.text for answer in answers] == ["good/0", "bad/0", "later/0"]
+    assert server.served["good"] == 1
+
+
 @pytest.mark.parametrize("status", ["401", "403", "404"])
-def test_a_wrong_key_model_or_url_ends_at_once(server, status):
-    server.plan = {"a": [status] * 9}
-    with pytest.raises(RuntimeError, match=f"answers {status}.*MOSA_HELPER_URL"):
+def test_a_wrong_key_model_or_url_is_not_tried_again(server, status):
+    server.plan, server.error = {"a": [status] * 9}, {"message": "no"}
+    with pytest.raises(RuntimeError, match=f"answers {status}.*: no: see to MOSA_HELPER_URL"):
         endpoint.Endpoint("helper").ask([chat("a")])
     assert len(server.seen) == 1
+
+
+def test_a_model_that_moves_to_another_server_is_not_asked_again(server, monkeypatch):
+    before = endpoint.Endpoint("helper").ask([chat("a")])
+    monkeypatch.setenv("MOSA_HELPER_URL", "http://127.0.0.1:1/v1")
+    assert endpoint.Endpoint("helper").ask([chat("a")]) == before
+    monkeypatch.setenv("MOSA_HELPER_URL", server.url)
+    monkeypatch.setenv("MOSA_HELPER_MODEL", "another")
+    endpoint.Endpoint("helper").ask([chat("a")])
+    assert server.served["a"] == 2
 
 
 def test_the_key_is_sent_and_kept_nowhere(server, tmp_path):
@@ -74,9 +124,13 @@ def test_the_key_is_sent_and_kept_nowhere(server, tmp_path):
     assert stored and all("sk-secret" not in path.read_text("utf-8") for path in stored)
 
 
-def test_a_missing_variable_is_named(monkeypatch):
-    monkeypatch.delenv("MOSA_JUDGE_URL", raising=False)
-    with pytest.raises(ValueError, match="MOSA_JUDGE_URL is not set"):
+def test_a_missing_variable_is_named_with_what_belongs_there(monkeypatch):
+    for name in ("URL", "MODEL"):
+        monkeypatch.delenv(f"MOSA_JUDGE_{name}", raising=False)
+    with pytest.raises(ValueError, match="MOSA_JUDGE_URL is not set: export the base URL of"):
+        endpoint.Endpoint("judge")
+    monkeypatch.setenv("MOSA_JUDGE_URL", "http://127.0.0.1:1/v1")
+    with pytest.raises(ValueError, match="MOSA_JUDGE_MODEL is not set: export the name by which"):
         endpoint.Endpoint("judge")
 
 

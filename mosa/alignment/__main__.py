@@ -52,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trainer = align(lm, rows, args)
     except (ValueError, OSError, FloatingPointError) as error:
         parser.error(" ".join(str(error).split()))
-    trainer.save_model(str(Path(args.output_dir) / "adapter"))
+    adapter = str(Path(args.output_dir) / "adapter")
+    trainer.save_model(adapter)
+    if args.process_index == 0:
+        loading.note_base(adapter, data.model_name_or_path)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ def _run(job, key):
         lm = loading.load(job.card["folder"], dtype=job.card["dtype"])
         state = trainer.align(lm, job.rows, args, [trainer.Progress(job.label)]).state
         lm.model.save_pretrained(folder / "adapter")
+        loading.note_base(folder / "adapter", job.card["folder"])
         (folder / "adapter/README.md").unlink(missing_ok=True)  # peft's empty model card
         write_json(folder / "log.json", [e for e in state.log_history if "loss" in e])
     return folder / "adapter", json.loads((folder / "log.json").read_text("utf-8"))

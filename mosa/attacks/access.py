@@ -9,7 +9,7 @@ What a user types is text. A tokenizer that reads the name of a special token as
 let a prompt make turns of the assistant, or masks: with_text() leaves such names out.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mosa.lm.model import DiffusionLM
 
@@ -17,6 +17,22 @@ Access = Literal["A0", "A1", "A2", "A3"]
 # messages; prefill, of an attacker who holds the canvas; decode, what differs from the sampler
 # section; seed, of what is drawn; and whatever else the row shall hold
 Query = dict[str, Any]
+
+
+def level(value: str, where: str) -> Access:
+    """`value`, an access level; ValueError, naming `where` it stands, for anything else. Levels are
+    compared as text: "a0" would lie above all of them."""
+    if value not in get_args(Access):
+        raise ValueError(f"{where}: {value!r} is no access level; "
+                         f"known: {', '.join(get_args(Access))}")
+    return value
+
+
+def is_query(value: Any) -> bool:
+    """Whether it has messages: turns whose content is text, or token ids."""
+    return isinstance(value, dict) and all(
+        isinstance(turn.get("content"), str) if isinstance(turn, dict) else isinstance(turn, int)
+        for turn in value.get("messages", [None]))
 
 
 def touches(query: Query, said: set[str]) -> tuple[Access, str]:

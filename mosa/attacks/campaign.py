@@ -50,13 +50,15 @@ def chosen(requests: Sequence[dict], n: int) -> list[dict]:
 def forms(cfg: C, shared: Campaign, model: str) -> C:
     """The Config of an attack with the forms that this model is attacked in.
 
-    Raises ValueError where none is left.
+    Raises ValueError, naming the key, where the first form is none that every model is attacked in.
     """
+    if set(cfg.forms[:1]) <= {ADAPTIVE, EQUAL}:  # nor is there one without forms
+        attack = type(cfg).__module__.rpartition(".")[2]
+        raise ValueError(f"params.yaml: {attack}.forms: {cfg.forms}: the first form is the one of "
+                         f"Tables 1 and 2, and {ADAPTIVE!r} and {EQUAL!r} are run on the models of "
+                         "attack.adaptive alone: begin with another")
     some = [form for form in cfg.forms
             if form not in (ADAPTIVE, EQUAL) or model in shared.adaptive]
-    if not some:
-        raise ValueError(f"params.yaml: forms: {cfg.forms} are run on the models of "
-                         "attack.adaptive alone: begin with another, such as prompt")
     return cfg.model_copy(update={"forms": some})
 
 

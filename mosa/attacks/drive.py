@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from mosa.attacks.access import Access, Query, specials, touches, with_text
+from mosa.attacks.access import Access, Query, is_query, level, specials, touches, with_text
 from mosa.attacks.helpers import Asking, Counted, Helper, T
 from mosa.endpoint import Answer, Chat
 from mosa.lm.diffusion import first_step_loglik
@@ -110,8 +110,10 @@ def together(attack: Callable[[dict, Any], Attack], behaviours: list[dict], targ
     search counts. part: which of several calls of a stage this is.
 
     Raises PermissionError for a query beyond `access`, naming what it touched; ValueError for two
-    behaviours of one id, and for a helper that asks a model and has none.
+    behaviours of one id, an unknown level, and a helper that asks a model and has none; TypeError
+    for an attack that yields no queries or returns no rows.
     """
+    level(access, "access")
     if len({behaviour["id"] for behaviour in behaviours}) < len(behaviours):
         raise ValueError("two behaviours have one id: attack each once")
     special = specials(getattr(target, "lm", None))
@@ -141,7 +143,15 @@ def each_form(name: str, attack: Callable[..., Attack], forms: Mapping[str, Acce
               sampler: Sampler, **more: Any) -> Found:
     """together() of attack(behaviour, helper, form, cfg) for each form of cfg.forms, one after the
     other, each with its access level; a row's request has the attack's `name` as `attack`, and the
-    form as `goal`. With its first three arguments it is the `run` of an attack's module."""
+    form as `goal`. With its first three arguments it is the `run` of an attack's module.
+
+    Raises ValueError for a form that `forms` lacks, or has with an unknown level.
+    """
+    for form in cfg.forms:
+        if form not in forms:
+            raise ValueError(f"mosa.attacks.{name}: FORMS has no {form!r}; known: "
+                             f"{', '.join(forms)}")
+        level(forms[form], f"mosa.attacks.{name}: FORMS: {form}")
     found = Found([], [])
     for form in cfg.forms:
         some = [behaviour | {"attack": name, "goal": form} for behaviour in behaviours]
@@ -209,7 +219,7 @@ class _Run:
 
     def __init__(self, behaviour, attack, access, helper, special):
         self.behaviour, self.access, self.special = behaviour, access, special
-        self.helper = helper and Counted(helper)
+        self.helper = helper and Counted(helper, behaviour["id"])
         self.steps = attack(behaviour, self.helper)
         self.answers, self.asks = None, []
         self.number = self.forwards = 0
@@ -235,11 +245,18 @@ class _Run:
                 asks = self.steps.send([])
         except StopIteration as end:
             self.found, self.answers = end.value or [], None
+            self._all(self.found, lambda row: isinstance(row, dict) and "response" in row,
+                      "return a list of rows, the target's answers")
             self.asks = None if self.found else self._queries([self.behaviour])
             return
         if isinstance(asks, Likely):
             self._allowed("A3", "a likelihood")
-        self.asks = self._queries(asks) if isinstance(asks, list) else asks
+        if isinstance(asks, Likely | Help):
+            self.asks = asks
+            return
+        self._all(asks, is_query, "yield a list of queries, such as [user(text)], and a helper's "
+                  "methods by `yield from`")
+        self.asks = self._queries(asks)
 
     def _queries(self, queries):
         """Queries as requests of the target's."""
@@ -262,6 +279,11 @@ class _Run:
         if level > self.access:
             raise PermissionError(f"{self.behaviour['id']}: {touched} needs {level}, and the "
                                   f"attack declares {self.access}")
+
+    def _all(self, values, are, wanted):
+        if not (isinstance(values, list) and all(map(are, values))):
+            raise TypeError(f"{self.behaviour['id']}: the attack must {wanted}; it is "
+                            f"{values!r:.60}")
 
     def rows(self):
         """The rows that the attack returned, with its cost beside each."""

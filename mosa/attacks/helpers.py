@@ -71,10 +71,13 @@ class Helper(Protocol):
 
 
 class Counted:
-    """A helper whose work is counted: `calls`, texts that it made, and `judged`, texts it read."""
+    """A helper whose work is counted: `calls`, texts that it made, and `judged`, texts it read.
 
-    def __init__(self, helper: Helper) -> None:
-        self.helper, self.calls, self.judged = helper, 0, 0
+    Its methods raise TypeError, naming the behaviour, where `yield from` is left out.
+    """
+
+    def __init__(self, helper: Helper, behaviour: str) -> None:
+        self.helper, self.behaviour, self.calls, self.judged = helper, behaviour, 0, 0
         self.phrases, self.lines = helper.phrases, helper.lines
 
     @property
@@ -101,12 +104,20 @@ class Counted:
     def on_topic(self, *args: Any, **kwargs: Any) -> Asking[list[bool]]:
         return self._read(self.helper.on_topic(*args, **kwargs))
 
+    def _driven(self, asking):
+        # mosa.attacks.drive answers [] at once; a loop over the generator, which would find no
+        # texts, answers None
+        if (yield []) is None:
+            raise TypeError(f"{self.behaviour}: what a helper's method returns comes by "
+                            "`yield from`: texts = yield from helper.propose(...)")
+        return (yield from asking)
+
     def _made(self, asking):
-        found = yield from asking
+        found = yield from self._driven(asking)
         self.calls += len(found)
         return found
 
     def _read(self, asking):
-        found = yield from asking
+        found = yield from self._driven(asking)
         self.judged += len(found)
         return found

@@ -4,6 +4,10 @@
     found = tap.run(target, behaviours, helper, tap.Config(), sampler)
     helper.tally()         # by task: how many answers, how many of them unreadable or refused
 
+It is for targets that read any text, on the behaviours of public files. A target of the policy
+world knows the world's words alone, and any other is a ValueError that ends the attack: there the
+world's helper (mosa.attacks.guildhelper) writes.
+
 A text is asked for in a chat of its own, as TAP, ECLIPSE and DIA do, with what was tried before as
 its earlier turns. Texts are drawn at TAP's temperature of 1.0 and top_p of 0.9; scores, topics and
 translations at a temperature of 0. What the model is told is in modelhelper.yaml.
@@ -21,7 +25,7 @@ no remark on what to improve.
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -190,6 +194,19 @@ def read(text: str, form: type[Form]) -> Form | None:
         return form.model_validate_json(fenced[1] if fenced else text)
     except ValidationError:
         return None
+
+
+def told(tally: Iterable[dict]) -> dict[str, dict]:
+    """A stage's tally as its numbers.json has it: {"helper/<task>": counts}. It prints a line for
+    each task of which nothing could be read, as the attack had no such help then."""
+    found = {}
+    for line in tally:
+        task, answers, lost = line["task"], line["answers"], line["unreadable"] + line["refused"]
+        found[f"helper/{task}"] = {key: n for key, n in line.items() if key != "task"}
+        if lost == answers:
+            print(f"NOT ONE of the helper's {answers} answers to {task!r} could be read "
+                  f"({line['refused']} refused): these are numbers of the attack without that help")
+    return found
 
 
 def refuses(answer: Answer) -> bool:

@@ -55,8 +55,9 @@ def sweep(module: str, target: Target, behaviours: Sequence[dict], helper_spec: 
     names a cluster that runs, whose nodes see this project under the same path; else one starts
     here with `workers` CPUs, and stays until this process ends.
 
-    Raises what `run` raises; ValueError for two behaviours of one id; ImportError without Ray;
-    RuntimeError for a shard that has lost 1 + RETRIES workers.
+    Raises what `run` raises; ValueError for two behaviours of one id, and for rows that bear
+    another attack's name; ImportError without Ray; RuntimeError for a shard that has lost 1 +
+    RETRIES workers.
     """
     place = {behaviour["id"]: i for i, behaviour in enumerate(behaviours)}
     if len(place) < len(behaviours):
@@ -139,6 +140,10 @@ def _attacked(shard: tuple[Target, list[dict]], module: str, made: dict[str, par
     def fresh(some: list[dict]) -> list[dict]:
         found = import_module(f"mosa.attacks.{module}").run(
             target, some, cfg=cfg, sampler=sampler, **{name: make() for name, make in made.items()})
+        for row in found.rows + found.queries:
+            if (name := row["request"].get("attack")) != module:
+                raise ValueError(f"mosa.attacks.{module}: its rows bear the name {name!r}, and "
+                                 f"would count as that attack's: write each_form({module!r}, ...)")
         return [vars(found) | {"asked": target.queries, "forwards": target.forwards}]
 
     [one] = resumable_map(fresh, [behaviours], target.stage, key, target.stage)

@@ -7,6 +7,7 @@ position i-1 predicts token i: both become native transformers modules. What the
 the business of mosa.lm.checkpoints.
 """
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -21,6 +22,9 @@ from mosa.lm import checkpoints
 from mosa.lm.config import NATIVE, native
 from mosa.lm.model import DiffusionLM
 
+BASE = "base_model.json"  # beside an adapter: the model that it was trained on
+PIECES, PIECE = 64, 1 << 20  # of a file of weights, and the bytes of each, that are hashed
+
 
 def load(name_or_folder: str | Path, adapter: str | Path | None = None,
          dtype: torch.dtype | str | None = None,
@@ -31,11 +35,15 @@ def load(name_or_folder: str | Path, adapter: str | Path | None = None,
     MMaDA or Dream model, or with what `save` wrote. adapter: the same for a PEFT adapter. dtype:
     of the weights, a torch dtype or its name; by default as stored. device: by default the GPU,
     if there is one. Raises FileNotFoundError or ValueError, naming file and tensors, where
-    anything is missing, unexpected, damaged, or other than the folder's checksums.json says.
+    anything is missing, unexpected, damaged, or other than the folder's checksums.json says, and
+    where the adapter was trained on another model, as far as it says on which (`note_base`).
     """
     if not isinstance(name_or_folder, str | Path):
         raise TypeError(f"name_or_folder must be a folder or a name, not {name_or_folder!r}")
     folder = checkpoints.local_folder(name_or_folder)
+    if adapter is not None:
+        adapter = checkpoints.local_folder(adapter)
+        _trained_on(adapter, folder, name_or_folder)
     path = folder / "config.json"
     config, file_name = native(checkpoints.read_json(path), path)
     of = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
@@ -58,7 +66,7 @@ def load(name_or_folder: str | Path, adapter: str | Path | None = None,
     # A padding_idx would keep gradients from the embedding of EOS (= pad); LLaDA has none.
     model.model.embed_tokens.padding_idx = None
     if adapter is not None:
-        model = _with_adapter(model, checkpoints.local_folder(adapter))
+        model = _with_adapter(model, adapter)
     tokenizer = checkpoints.read_tokenizer(folder)
     special_ids = config.mask_token_id, config.eos_token_id, config.pad_token_id
     return DiffusionLM(model.eval(), tokenizer, *special_ids, config.logit_shift)
@@ -92,6 +100,40 @@ def save(lm: DiffusionLM, folder: str | Path) -> None:
         files += [Path(file) for file in lm.tokenizer.save_pretrained(folder)]
     checkpoints.write_json(folder / "checksums.json", {
         file.name: checkpoints.sha256(file) for file in files if file.is_file()})
+
+
+def note_base(adapter: str | Path, name_or_folder: str | Path) -> None:
+    """Write into an adapter's folder which model it was trained on: its name, and a hash of its
+    weights, without which `load` takes an adapter for any model of the same shape."""
+    checkpoints.write_json(Path(adapter) / BASE, {
+        "name": Path(name_or_folder).name,
+        "weights": _weights(checkpoints.local_folder(name_or_folder))})
+
+
+def _weights(folder: Path) -> str:
+    """A hash of a model's safetensors files: of 64 MiB of each, in pieces spread evenly over it,
+    which is all of a small one. All of an 8B model would take as long to read as it takes to load,
+    and headers and sizes are alike for two seeds; a training changes every piece."""
+    found = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        found.update(b"%d" % size)
+        with open(path, "rb") as file:
+            for start in range(0, size, max(PIECE, size // PIECES)):
+                file.seek(start)
+                found.update(file.read(PIECE))
+    return found.hexdigest()
+
+
+def _trained_on(adapter: Path, folder: Path, name: str | Path) -> None:
+    """Refuse an adapter of another model; one that does not say of which is taken."""
+    if not (adapter / BASE).is_file():
+        return
+    base = checkpoints.read_json(adapter / BASE)
+    if base.get("weights") != _weights(folder):
+        raise ValueError(f"adapter {adapter} was trained on {base.get('name')}, and {name} has "
+                         f"other weights than {BASE} says: give the model it is for, or train "
+                         "another adapter")
 
 
 def _with_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

@@ -157,14 +157,16 @@ def stages() -> dict[str, dict[str, Any]]:
     return _yaml("dvc.yaml")["stages"]
 
 
-def axes(stage: str) -> dict[str, list[str]]:
-    """The axes of a stage's matrix in dvc.yaml, lists of params.yaml filled in: {"profile": [..]}.
+def axes(stage: str, given: dict[str, list[str]] | None = None) -> dict[str, list[str]]:
+    """The axes of a stage's matrix in dvc.yaml, the lists of params.yaml or those that are given
+    filled in: {"profile": [..]}.
 
     Raises ParamsError for an axis that is neither a list nor `${list}`.
     """
     filled = {}
     for axis, value in stages()[stage].get("matrix", {}).items():
-        words = lists().get(value[2:-1]) if isinstance(value, str) else value  # "${profiles}"
+        known = lists() if given is None else given
+        words = known.get(value[2:-1]) if isinstance(value, str) else value  # "${profiles}"
         if not isinstance(words, list):
             raise ParamsError(f"dvc.yaml: {stage}.matrix.{axis}: must be a list, or one of "
                               f"params.yaml by name, such as ${{profiles}}; it is {value!r:.60}")

@@ -35,17 +35,23 @@ def environment(root: Path, threads: int = 1) -> dict[str, str]:
             "OMP_NUM_THREADS": str(threads)}
 
 
+def check(only: Sequence[str], lists: dict[str, list[str]]) -> None:
+    """Raise ParamsError for a name that is no stage of dvc.yaml, and for a stage of which nothing
+    would run with these lists, one of which is empty."""
+    for name in only:
+        if name not in (known := sorted(params.stages())):
+            raise ParamsError(f"dvc.yaml: no stage {name!r}{choice(name, known)}")
+        if empty := [axis for axis, words in params.axes(name, lists).items() if not words]:
+            raise ParamsError(
+                f"dvc.yaml: {name}: nothing would run: {params.stages()[name]['matrix'][empty[0]]} "
+                "is empty (a trial of single stages trains no methods)")
+
+
 def stages(root: Path, only: Sequence[str] = ()) -> dict[str, list[str]]:
     """What each stage of the tree waits for, by their names ("tap@quick-mosa"); only: names of
-    stages in dvc.yaml, whose instances and what these need are all that is wanted.
-
-    Raises ParamsError for a name that dvc.yaml does not have.
-    """
+    stages in dvc.yaml, whose instances and what these need are all that is wanted."""
     with Repo(str(root)) as repo:
         graph = repo.index.graph
-    known = {stage.name.partition("@")[0] for stage in graph}
-    if unknown := [name for name in only if name not in known]:
-        raise ParamsError(f"dvc.yaml: no stage {unknown[0]!r}{choice(unknown[0], known)}")
     waits_for = {stage.name: [other.name for other in graph[stage]] for stage in graph}
     needed = [name for name in waits_for if not only or name.partition("@")[0] in only]
     for name in needed:  # which grows
@@ -67,9 +73,8 @@ def changed(root: Path, waits_for: dict[str, list[str]]) -> set[str]:
 def reproduce(root: Path, only: Sequence[str] = (), jobs: int = 2) -> list[str]:
     """Bring the stages up to date, up to `jobs` side by side; the names of those that ran.
 
-    One that all others wait for when it begins has as many threads as there are jobs. Raises what
-    stages() does, and RuntimeError, in one line, for a stage that failed, when those beside it have
-    ended.
+    One that all others wait for when it begins has as many threads as there are jobs. Raises
+    RuntimeError, in one line, for a stage that failed, when those beside it have ended.
     """
     waits_for = stages(root, only)
     todo = changed(root, waits_for)
@@ -147,6 +152,7 @@ def _main() -> None:
     parser.add_argument("stages", nargs="*", help="names of stages; all")
     options = parser.parse_args()
     start = time.monotonic()
+    check(options.stages, params.lists())
     ran = reproduce(params.ROOT, options.stages)
     print(f"{len(ran)} stages ran in {(time.monotonic() - start) / 60:.1f} minutes" if ran
           else "everything is up to date")

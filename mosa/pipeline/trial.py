@@ -14,7 +14,6 @@ will do.
 """
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -28,8 +27,7 @@ from pathspec import GitIgnoreSpec
 
 from mosa.pipeline import params
 from mosa.pipeline.params import LISTS, ParamsError, choice
-from mosa.pipeline.repro import reproduce, stages, stoppable
-from mosa.pipeline.rows import fingerprint, write_json
+from mosa.pipeline.repro import check, reproduce, stages, stoppable
 
 MARK = ".trial"  # a file in the copy; a folder without it is somebody else's
 # what .gitignore does not name, and what a trial makes itself
@@ -79,6 +77,7 @@ def run(profile: str, folder: str | Path, only: Sequence[str] = (), publish: boo
     only: stages which run alone, with what they need; the figures and records of all others stay.
     Raises as prepare() and reproduce() do, and ParamsError where what is to be published is none.
     """
+    check(only, params.lists() | lists(profile) | {"methods": []})
     mark = params.read()[profile]["judge"]["mark"] if publish and profile in params.read() else ""
     if mark:
         raise ParamsError(f"params.yaml: {profile}.judge.mark: {mark!r} is not published")
@@ -113,18 +112,12 @@ def _fetch(copy: Path, profile: str, ran: Collection[str] | None) -> None:
 
 
 def _publish(results: Path, methods: list[str]) -> None:
-    """Adapters of the methods to adapters/, and the hash of each base model that they are for:
-    other weights would take them without a word."""
+    """Adapters of the methods to adapters/, each with the name and hash of its base model."""
     there = params.ROOT / "adapters"
     for method in methods:
         shutil.rmtree(there / method, ignore_errors=True)
         for adapter in (results / "align" / method).glob("*/"):
             shutil.copytree(adapter, there / method / adapter.name)
-    card = json.loads((results / "models/original/card.json").read_text("utf-8"))
-    files = {run["folder"]: sorted((params.ROOT / run["folder"]).glob("*.safetensors"))
-             for run in card["runs"]}
-    write_json(there / "bases.json", {Path(folder).name: fingerprint(*some)
-                                      for folder, some in files.items()})
 
 
 def lists(profile: str) -> dict[str, list[str]]:

@@ -12,7 +12,22 @@ import sys
 import uvicorn
 
 from mosa.lm.loading import load
+from mosa.lm.model import DiffusionLM
 from mosa.serve.app import Defaults, app
+
+
+def loaded(asked: argparse.Namespace) -> DiffusionLM:
+    """The model that is asked for; ValueError or OSError, in one line, for what cannot serve."""
+    for name in ("length", "steps", "batch_size"):
+        if getattr(asked, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')}: must be at least 1")
+    if not 0 <= asked.port < 2**16:
+        raise ValueError("--port: must be from 0 to 65535")
+    lm = load(asked.model, asked.adapter, asked.dtype)
+    if lm.model.config.is_causal:
+        raise ValueError(f"{asked.model} is autoregressive: give a masked diffusion model")
+    lm.prompt_ids([{"role": "user", "content": ""}], asked.length, "an empty prompt")
+    return lm
 
 
 def main() -> None:
@@ -31,7 +46,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--canvas", action="store_true", help="clients may write on the canvas")
     asked = parser.parse_args()
-    lm = load(asked.model, asked.adapter, asked.dtype)
+    try:
+        lm = loaded(asked)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{error}")
     defaults = Defaults(asked.name or asked.model.rstrip("/").rsplit("/")[-1], asked.length,
                         asked.steps, asked.canvas)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it again when it is done

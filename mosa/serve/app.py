@@ -19,7 +19,7 @@ from mosa.attacks.access import specials
 from mosa.lm.model import DiffusionLM
 from mosa.lm.sampler import steps_per_block
 from mosa.serve.engine import Closed, Engine, Full, Job, Response, Settings
-from mosa.serve.schema import Request
+from mosa.serve.schema import Request, field
 
 LARGEST = 1_000_000  # bytes of a body
 
@@ -115,8 +115,8 @@ async def parsed(http: Http) -> Request:
         return Request.model_validate_json(body)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or None
-        raise Refused(f"{field or 'the body'}: {first['msg']}", field) from None
+        name = field(first)
+        raise Refused(f"{name or 'the body'}: {first['msg']}", name or None) from None
 
 
 def prepared(lm: DiffusionLM, asked: Request, defaults: Defaults) -> list[Job]:
@@ -131,7 +131,7 @@ def prepared(lm: DiffusionLM, asked: Request, defaults: Defaults) -> list[Job]:
         steps_per_block(length, block, steps)
     except ValueError as error:
         raise Refused(str(error), str(error).partition("=")[0]) from None  # begins with the name
-    prefill = pinned(asked, length, lm.mask_id)
+    prefill = pinned(asked, length, lm)
     for i, message in enumerate(asked.messages):
         if made := [name for name in specials(lm) if name in message.plain()["content"]]:
             raise Refused(f"messages.{i}: {made[0]!r} is a special token, which text may not make",
@@ -140,12 +140,17 @@ def prepared(lm: DiffusionLM, asked: Request, defaults: Defaults) -> list[Job]:
         canvas = lm.canvas([[message.plain() for message in asked.messages]], length, prefill)
     except ValueError as error:
         raise Refused(str(error).replace("prompts[0]", "the prompt"), "messages") from None
+    # words of contents are known by now: what is left is the template's own, such as "<system>"
+    if lm._unknown_word in canvas.ids[0, : canvas.prompt_length].tolist():
+        roles = ", ".join(dict.fromkeys(message.role for message in asked.messages))
+        raise Refused(f"messages: the model's chat template has no turn for one of: {roles}",
+                      "messages")
     settings = Settings(canvas.prompt_length, length, steps, block, asked.temperature,
                         asked.remasking, asked.cfg_scale)
     return [Job(canvas.ids[0], settings, asked.seed + i) for i in range(asked.n)]
 
 
-def pinned(asked: Request, length: int, mask_id: int) -> dict[int, list[int]]:
+def pinned(asked: Request, length: int, lm: DiffusionLM) -> dict[int, list[int]]:
     """The pinned slots of the seed canvas, as lm.canvas takes them."""
     if not asked.vllm_xargs:
         return {}
@@ -153,9 +158,13 @@ def pinned(asked: Request, length: int, mask_id: int) -> dict[int, list[int]]:
     if lost := [slot for slot in slots if slot >= min(len(seed), length)]:
         raise Refused(f"diffusion_pinned: slot {lost[0]} is behind the {len(seed)} ids of "
                       f"diffusion_seed_canvas, or the {length} slots", "vllm_xargs")
-    if masks := [slot for slot in slots if seed[slot] == mask_id]:
+    if masks := [slot for slot in slots if seed[slot] == lm.mask_id]:
         raise Refused(f"diffusion_pinned: slot {masks[0]} holds the mask, which is filled in",
                       "vllm_xargs")
+    size = lm.model.config.vocab_size
+    if strange := [slot for slot in slots if seed[slot] >= size]:
+        raise Refused(f"diffusion_pinned: slot {strange[0]} holds an id outside the vocabulary, 0 "
+                      f"to {size - 1}", "vllm_xargs")
     return {slot: [seed[slot]] for slot in sorted({*slots})}
 
 

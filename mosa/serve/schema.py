@@ -5,6 +5,7 @@ A field that is not here is an error, and so is a value that would do nothing: n
 that a penalty was applied.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -47,6 +48,8 @@ class Xargs(_Strict):
 
 
 class StreamOptions(_Strict):
+    """What a stream holds besides."""
+
     include_usage: bool = False
 
 
@@ -96,3 +99,15 @@ class Request(_Strict):
         """The texts at which a response is cut."""
         found = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return [text for text in found if text]
+
+
+FIELDS = {name for schema in (Part, Message, Xargs, StreamOptions, Request)
+          for name in schema.model_fields}
+
+
+def field(error: Mapping[str, Any]) -> str:
+    """Which field an error of pydantic is about, without the names that a union's members have in
+    it ("stop.str"); "" for the body as a whole."""
+    unknown = error["loc"][-1:] if error["type"] == "extra_forbidden" else ()
+    return ".".join(str(part) for part in error["loc"]
+                    if isinstance(part, int) or part in FIELDS or part in unknown)

@@ -39,6 +39,10 @@ def test_two_processes_train_like_one(tmp_path):
     logs = [json.loads((out / "checkpoint-5/trainer_state.json").read_text())["log_history"]
             for out in (one, two)]
     assert adapters[0].keys() == adapters[1].keys()
+    loading.save(tiny(1), tmp_path / "other")
+    for out in (one, two):
+        with pytest.raises(ValueError, match=r"adapter was trained on base, and .*other has other"):
+            loading.load(tmp_path / "other", adapter=out / "adapter")
     for name, tensor in adapters[0].items():
         torch.testing.assert_close(tensor, adapters[1][name], atol=2e-5, rtol=0, msg=name)
     for one, two in zip(*logs, strict=True):
@@ -63,6 +67,7 @@ def run(tmp_path, monkeypatch):
         return seen
 
     monkeypatch.setattr(loading, "load", lambda *a, **k: tiny())
+    monkeypatch.setattr(loading, "note_base", lambda adapter, base: seen.update(base=base))
     monkeypatch.setattr(command, "align", align)
     return call
 
@@ -74,7 +79,7 @@ def test_the_command_line_takes_the_papers_values_by_default(run):
     assert (args.learning_rate, args.max_grad_norm, args.beta) == (5e-5, 0.01, 0.05)
     assert (args.k_start, args.k_end, args.bounds, args.eos) == (20, 60, "start", True)
     assert not args.bound and not args.benign_kl and not args.gradient_checkpointing
-    assert seen["folder"].endswith("adapter")
+    assert seen["folder"].endswith("adapter") and seen["base"] == "m"
 
 
 @pytest.mark.parametrize(("replaced", "line"), [

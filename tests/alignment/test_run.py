@@ -119,6 +119,7 @@ def test_runs_do_not_depend_on_the_number_of_workers(model, key, trained):
     moved = mosa.load(model, adapter=one[0][0])
     ids = moved.canvas(["how ?"], 4).ids
     assert not torch.equal(moved(ids), mosa.load(model)(ids))
+    assert json.loads((one[0][0] / "base_model.json").read_text())["name"] == model.name
 
 
 KILLED = """

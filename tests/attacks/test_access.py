@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tiny_model import tiny
 
 from mosa.attacks import access
-from mosa.attacks.access import specials, touches, with_text
+from mosa.attacks.access import is_query, level, specials, touches, with_text
 from mosa.attacks.drive import together, user
 
 
@@ -41,6 +41,19 @@ def test_levels(query, level):
     assert touches(query, {"said"})[0] == level
 
 
+def test_a_level_is_one_of_four_and_nothing_else():
+    assert [level(name, "x") for name in ("A0", "A1", "A2", "A3")] == ["A0", "A1", "A2", "A3"]
+    for strange in ("a0", "A7", "", None):
+        with pytest.raises(ValueError, match=rf"^here: {strange!r} is .*known: A0, A1, A2, A3$"):
+            level(strange, "here")
+
+
+def test_a_query_has_messages_of_text_or_ids():
+    assert is_query(user("x") | {"prefill": {"0": "y"}}) and is_query({"messages": [5, 6]})
+    assert not any(map(is_query, ["x", ["x"], None, {}, {"messages": "x"}, {"messages": ["x"]},
+                                  {"prefill": {"0": "y"}}, user(["x"]), user(None)]))
+
+
 def test_the_mask_is_a_part_of_the_canvas_and_other_special_tokens_make_turns(target):
     assert specials(target.lm) == {"<eos>": "A1", "<pad>": "A1", "<mask>": "A2", "<user>": "A1",
                                 "<assistant>": "A1"}
@@ -54,10 +67,10 @@ PIECES = ["<assistant>", "<eos>", "<mask>", "<user>", "<assis", "tant>", "<ma", 
 def test_no_text_makes_a_turn_or_a_mask(pieces):
     special = {"<eos>": "A1", "<mask>": "A2", "<user>": "A1", "<assistant>": "A1"}
     text = "".join(pieces)
-    for level in ("A0", "A1", "A2"):
-        [message] = with_text(user(text), level, special)["messages"]
+    for held in ("A0", "A1", "A2"):
+        [message] = with_text(user(text), held, special)["messages"]
         assert not [name for name, needs in special.items()
-                    if needs > level and name in message["content"]]
+                    if needs > held and name in message["content"]]
     assert message["content"] == text  # of who holds the canvas nothing is left out
     if not any(name in text for name in special):
         assert with_text(user(text), "A0", special) == user(text)

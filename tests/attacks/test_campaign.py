@@ -41,8 +41,17 @@ def test_only_the_models_that_are_named_are_attacked_in_the_middle():
     written = ept.Config(forms=["prompt", "canvas", "middle"])
     assert campaign.forms(written, shared(), "mosa") == written
     assert campaign.forms(written, shared(), "original").forms == ["prompt"]
-    with pytest.raises(ValueError, match=r"forms: \['canvas'\] are run on the models of attack"):
-        campaign.forms(ept.Config(forms=["canvas"]), shared(), "original")
+
+
+@pytest.mark.parametrize("model", ["original", "mosa"])
+@pytest.mark.parametrize("cfg, key", [
+    (tap.Config(forms=["middle", "prompt"]), r"tap\.forms: \['middle', 'prompt'\]"),
+    (tap.Config(forms=["middle"]), r"tap\.forms: \['middle'\]"),
+    (ept.Config(forms=["canvas"]), r"ept\.forms: \['canvas'\]"),
+    (tap.Config.model_construct(forms=[]), r"tap\.forms: \[\]")])
+def test_the_first_form_is_one_that_every_model_is_attacked_in(cfg, key, model):
+    with pytest.raises(ValueError, match=rf"^params\.yaml: {key}: the first form .*another$"):
+        campaign.forms(cfg, shared(), model)
 
 
 def test_a_helper_is_the_worlds_or_an_endpoint(monkeypatch):

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 from tiny_model import tiny
 
-from mosa.attacks.drive import Help, Likely, answered, first_step, together
+from mosa.attacks import drive
+from mosa.attacks.drive import Help, Likely, answered, each_form, first_step, together
 from mosa.endpoint import Answer
 from mosa.pipeline.sections import Sampler
 
@@ -189,6 +190,61 @@ def test_an_id_is_attacked_once():
         together(counting, behaviours(1, 1), Scripted(), None, "A0")
 
 
+def forms_of(forms, *asked):
+    """What each_form says to the forms of a module `polite`."""
+    target = Scripted()
+    with pytest.raises(ValueError) as error:
+        each_form("polite", None, forms, target, behaviours(1), None,
+                  SimpleNamespace(forms=asked), None)
+    assert not target.waves and "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("level", ["a0", "A7", None])
+def test_an_unknown_level_allows_nothing(level):
+    said = forms_of({"prompt": "A0", "history": level}, "prompt", "history")
+    assert said == (f"mosa.attacks.polite: FORMS: history: {level!r} is no access level; "
+                    "known: A0, A1, A2, A3")
+    with pytest.raises(ValueError, match="no access level"):
+        together(counting, behaviours(1), Scripted(), None, level)
+
+
+def test_a_form_that_a_module_lacks_is_named():
+    assert forms_of({"prompt": "A0", "middle": "A0"}, "prompt", "canvas") == (
+        "mosa.attacks.polite: FORMS has no 'canvas'; known: prompt, middle")
+
+
+def yields(what):
+    def attack(behaviour, helper):
+        rows = yield what
+        return rows
+    return attack
+
+
+def returns(what):
+    def attack(behaviour, helper):
+        [row] = yield [drive.user("a")]
+        return what(row)
+    return attack
+
+
+@pytest.mark.parametrize("attack, said", [
+    (yields("how ?"), "must yield a list of queries, such as .*'how"),
+    (yields(["how ?"]), "must yield a list of queries, such as .*'how"),
+    (yields(drive.user("how ?")), "must yield a list of queries"),
+    (yields([drive.user(["how ?"])]), "must yield a list of queries"),
+    (yields(x for x in "ab"), "must yield .* by `yield from`; it is <generator"),
+    (returns(lambda row: row), "must return a list of rows"),
+    (returns(lambda row: [row["response"]["text"]]), "must return a list of rows.*'echo a'"),
+    (returns(lambda row: [drive.user("a")]), "must return a list of rows"),
+])
+def test_what_is_no_list_of_queries_or_rows_is_refused(attack, said):
+    target = Scripted()
+    with pytest.raises(TypeError, match=f"^7: the attack {said}"):
+        together(attack, behaviours(7), target, None, "A0")
+    assert "wave-001" not in [part for part, _ in target.waves]
+
+
 class Chatty:
     """A helper that asks a model."""
 
@@ -224,6 +280,40 @@ def test_the_helper_is_asked_for_all_at_once_between_two_waves_and_counted():
     assert [row["response"]["text"] for row in rows] == ["echo ['p?', 'q?'] 3"] * 2
     assert [(row["response"]["helper_calls"], row["response"]["judge_calls"])
             for row in rows] == [(2, 1)] * 2
+
+
+class Silent(Chatty):
+    """A helper that asks nobody."""
+
+    def propose(self, behaviour, kind, n, seed, tries=()):
+        return ["p", "q"][:n]
+        yield
+
+    def score(self, behaviour, texts):
+        return [1.0 for _ in texts]
+        yield
+
+
+def forgetful(ask, first=False):
+    def attack(behaviour, helper):
+        for text in ask(helper, behaviour):
+            rows = yield [drive.user(text)]
+            if first:
+                return rows
+        return (yield [drive.user("a")])
+    return attack
+
+
+@pytest.mark.parametrize("helper", [Chatty(), Silent()])
+@pytest.mark.parametrize("attack", [
+    forgetful(lambda helper, b: list(helper.propose(b, "prompt", 2, "0"))),
+    forgetful(lambda helper, b: [str(s) for s in helper.score(b, ["x"])]),
+    forgetful(lambda helper, b: helper.propose(b, "prompt", 1, "0"), first=True)])
+def test_a_helpers_method_without_yield_from_is_told(helper, attack):
+    target = Scripted()
+    with pytest.raises(TypeError, match=r"^7: .*`yield from`"):
+        together(attack, behaviours(7), target, None, "A0", helper)
+    assert not target.waves
 
 
 def test_a_helper_that_asks_nobody_says_what_it_needs():

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from mosa.attacks import guildhelper, tap
 from mosa.attacks.drive import answered, together, user
 from mosa.attacks.helpers import Try
-from mosa.attacks.modelhelper import SHAPES, TOLD, TRIES, ModelHelper, Several, Written, read
+from mosa.attacks.modelhelper import (
+    SHAPES,
+    TOLD,
+    TRIES,
+    ModelHelper,
+    Several,
+    Written,
+    read,
+    told,
+)
 from mosa.endpoint import Answer, Endpoint
 from mosa.pipeline.rows import fingerprint
 
@@ -138,6 +147,26 @@ def test_what_stays_unreadable_is_left_out_and_counted():
     model, helper, found = helped("plain", lambda chat, seed: "I would rather not.")
     assert found == [] and len(model.asked) == 2 * TRIES
     assert helper.unreadable == {"plain": 2 * TRIES} and not helper.refused["plain"]
+
+
+def test_a_tally_stands_in_the_numbers_and_a_task_of_which_nothing_was_read_is_called_out(capsys):
+    def say(chat, seed):
+        return '{"score": 10}' if "score" in chat[-1]["content"] else unread.pop()
+
+    unread = ["hm"] * TRIES + [None]
+    model = Model(say)
+    helper = ModelHelper(model, PHRASES)
+    answered(helper.propose(B, "prompt", 2, "0"), model.ask)
+    answered(helper.score(B, ["x", "y"]), model.ask)
+    assert told(helper.tally()) == {
+        "helper/prompt": {"answers": TRIES + 1, "unreadable": TRIES, "refused": 1},
+        "helper/score": {"answers": 2, "unreadable": 0, "refused": 0}}
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"NOT ONE of the helper's {TRIES + 1} answers to 'prompt'")
+
+
+def test_a_helper_that_asks_no_model_adds_nothing_to_the_numbers(capsys):
+    assert told([]) == {} and capsys.readouterr().out == ""
 
 
 def test_what_the_server_refuses_is_not_asked_again():

@@ -40,6 +40,7 @@ class Echo(Target):
     """A target that echoes; it notes who asked for what."""
 
     log, limit = [], None  # limit: waves that it answers before it is killed
+    lm = None
 
     def generate(self, requests, sampler, part="", seed=0):
         if len(self.log) == self.limit:
@@ -157,6 +158,20 @@ def test_an_id_is_attacked_once_in_all_shards(echo):
         swept(echo(), wanting(1) * 2, shard=1)
 
 
+@pytest.mark.parametrize("name", ["avatar", None])
+def test_rows_of_another_attacks_name_are_refused(echo, name, monkeypatch, tmp_path):
+    def run(*args, **kwargs):
+        found = scripted(*args, **kwargs)
+        found.rows[0]["request"]["attack"] = name
+        return found
+
+    monkeypatch.setattr(sys.modules["mosa.attacks.scripted"], "run", run)
+    said = rf"^mosa\.attacks\.scripted: .*{name!r}.*write each_form\('scripted', \.\.\.\)$"
+    with pytest.raises(ValueError, match=said):
+        swept(echo(), wanting(2))
+    assert not [file for file in tmp_path.rglob("*.jsonl") if file.stat().st_size]
+
+
 def test_what_else_an_attack_takes_is_made_for_every_shard(echo, monkeypatch):
     def run(target, behaviours, helper, cfg, sampler, proxy):
         assert isinstance(helper, GuildHelper)
@@ -233,6 +248,7 @@ def test_its_likelihoods_do_not_depend_on_threads(models):
 TRAPS = '''"""TAP, with a trap for the worker of the second shard, sprung once."""
 import os, signal, time
 from mosa.attacks import tap
+from mosa.attacks.drive import each_form
 from mosa.pipeline.params import ROOT
 
 def run(target, behaviours, helper, cfg, sampler):
@@ -253,7 +269,7 @@ def run(target, behaviours, helper, cfg, sampler):
                     time.sleep(0.1)
             return rows
 
-    return tap.run(Trapped(), behaviours, helper, cfg, sampler)
+    return each_form("trapped", tap.attack, tap.FORMS, Trapped(), behaviours, helper, cfg, sampler)
 '''
 SCRIPT = '''import json, sys
 from functools import partial
@@ -321,6 +337,12 @@ def here(models):
     return [vars(found), *costs]
 
 
+@pytest.fixture(scope="module")
+def trapped(here):
+    """The same, by the name of the trapped attack."""
+    return json.loads(json.dumps(here).replace('"attack": "tap"', '"attack": "trapped"'))
+
+
 def began(project, shard):
     """Processes that have begun a shard, in order."""
     lines = (project / "began").read_text().split("\n") if (project / "began").exists() else []
@@ -335,9 +357,9 @@ def test_two_processes_give_the_rows_of_this_one(start, project, here):
 @in_turn
 @needs_ray
 def test_two_ray_workers_give_the_rows_of_this_process_and_a_killed_one_loses_nothing(
-        start, project, here):
+        start, project, trapped):
     (project / "kill").touch()
-    assert result(start("trapped", "ray", "2"), project) == here
+    assert result(start("trapped", "ray", "2"), project) == trapped
     assert not (project / "kill").exists()
     assert [len(began(project, f"shard-00{i}")) for i in range(3)] == [1, 2, 1]
     assert len({*began(project, "shard-001")}) == 2
@@ -345,7 +367,7 @@ def test_two_ray_workers_give_the_rows_of_this_process_and_a_killed_one_loses_no
 
 @in_turn
 @needs_ray
-def test_a_killed_driver_goes_on_from_its_finished_shards(start, project, here):
+def test_a_killed_driver_goes_on_from_its_finished_shards(start, project, trapped):
     (project / "hang").touch()
     driver = start("trapped", "ray", "2")
     kept = project / ".scratch/stage"
@@ -356,7 +378,7 @@ def test_a_killed_driver_goes_on_from_its_finished_shards(start, project, here):
     [worker] = began(project, "shard-001")
     until(lambda: not Path(f"/proc/{worker}").exists())  # no life without the driver
     (project / "hang").unlink()
-    assert result(start("trapped", "ray", "2"), project) == here
+    assert result(start("trapped", "ray", "2"), project) == trapped
     assert [len(began(project, f"shard-00{i}")) for i in range(3)] == [1, 2, 1]
 
 

@@ -66,7 +66,8 @@ class Handler(BaseHTTPRequestHandler):
             case None:
                 self.say(200, whole)
             case _:
-                self.say(int(fault), json.dumps({"error": {"message": "no", "code": "policy"}}))
+                self.say(int(fault), json.dumps(
+                    {"error": {"message": "no", "code": "content_filter"}}))
 
     def say(self, status, body, length=None):
         self.send_response(status)
@@ -117,7 +118,7 @@ def test_no_verdict_is_counted_and_is_neither_success_nor_failure(server, name):
     assert [one["success"] for one in verdicts] == [True, None, None, None, None]
     assert [one["score"] is None for one in verdicts] == [not one["parsed"] for one in verdicts]
     assert panel.unparsed(found, name) == {
-        "refused: policy": 2, "unreadable: 'I cannot grade this.'": 1,
+        "refused: content_filter": 2, "unreadable: 'I cannot grade this.'": 1,
         "unreadable: '{\"score\": '": 1}
 
 

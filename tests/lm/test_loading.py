@@ -11,8 +11,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from mosa.lm.loading import save
+from mosa.lm import loading
+from mosa.lm.loading import note_base, save
 from mosa.lm.model import DiffusionLM
+from mosa.pipeline.params import ROOT
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing`:FutureWarning",  # peft's business
@@ -349,6 +351,41 @@ def test_two_local_folders_need_no_network(copy, tmp_path, ids, monkeypatch, bas
     with pytest.raises(FileNotFoundError, match=r"adapter_config\.json is missing"):
         load(copy, adapter=tmp_path / "adapter")
     assert asked == []
+
+
+def test_an_adapter_of_another_base_model_is_refused(checkpoint, copy, adapter, ids):
+    """Of the same shapes: without the note, which others' adapters lack, nothing would tell."""
+    expected = load(checkpoint, adapter=adapter)(ids)
+    note_base(adapter, checkpoint)
+    assert load(checkpoint, adapter=adapter)(ids).equal(expected)
+    edit_tensors(copy, lambda tensors: {name: 2 * tensor for name, tensor in tensors.items()})
+    with pytest.raises(ValueError, match=r"trained on \S*, and .* has other") as error:
+        load(copy, adapter=adapter)
+    assert all(name in str(error.value) for name in (f" {checkpoint.name},", str(copy)))
+    assert "\n" not in str(error.value)
+    (adapter / "base_model.json").unlink()
+    assert load(copy, adapter=adapter)(ids).shape == expected.shape
+
+
+def test_the_hash_of_large_weights_is_of_pieces_all_over_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "PIECE", 4)
+    monkeypatch.setattr(loading, "PIECES", 8)
+    file, found = tmp_path / "model.safetensors", set()
+    for small in (True, False):
+        content = bytearray(b"x" * (20 if small else 3200))
+        for place in [None, *range(0, len(content), 1 if small else 400)]:
+            file.write_bytes(content if place is None else
+                             content[:place] + b"y" + content[place + 1:])
+            found.add(loading._weights(tmp_path))
+    assert len(found) == 1 + 20 + 1 + 8
+
+
+@pytest.mark.parametrize("folder", sorted(ROOT.glob("adapters/*/*-*")), ids=lambda f: "/".join(
+    f.parts[-2:]))
+def test_shipped_adapters_say_what_they_were_trained_on(folder):
+    base = folder.name.rpartition("-")[0]
+    note = json.loads((folder / "base_model.json").read_text("utf-8"))
+    assert note == {"name": base, "weights": loading._weights(ROOT / "models" / base)}
 
 
 def test_an_adapter_that_lacks_a_saved_module_is_refused(checkpoint, tmp_path):

@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from mosa.pipeline import repro
+from mosa.pipeline import params, repro
 from mosa.pipeline.params import ParamsError
 
 STAGES = """\
@@ -56,8 +56,22 @@ def test_stages_by_name_and_what_they_need(tree):
     wanted = {"first": [], "left": ["first"], "many@x": ["left"], "many@y": ["left"]}
     assert repro.stages(tree, ["many"]) == wanted
     assert set(repro.reproduce(tree, ["many"])) == {*wanted}
-    with pytest.raises(ParamsError, match=r"^dvc.yaml: no stage 'mny'; did you mean 'many'"):
-        repro.reproduce(tree, ["mny"])
+
+
+def test_stages_that_are_none_or_of_which_nothing_would_run_are_refused(tree, monkeypatch):
+    (tree / "dvc.yaml").write_text("""stages:
+  second: {cmd: a}
+  align: {matrix: {method: "${methods}"}, cmd: a}
+  first: {cmd: a}
+""")
+    monkeypatch.setattr(params, "ROOT", tree)
+    repro.check(["first", "align"], {"methods": ["mosa"]})
+    with pytest.raises(ParamsError, match=r"^dvc.yaml: no stage 'alig'; did you mean 'align'"):
+        repro.check(["alig"], {"methods": []})
+    with pytest.raises(ParamsError, match=r"no stage 'x'; known: align, first, second$"):
+        repro.check(["first", "x"], {"methods": []})
+    with pytest.raises(ParamsError, match=r"align: nothing would run: \${methods} is empty"):
+        repro.check(["align"], {"methods": []})
 
 
 def test_a_long_stage_says_how_far_it_is(tree, monkeypatch, capsys):

@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 
@@ -7,7 +6,6 @@ from dvc.utils.serialize import load_yaml
 
 from mosa.pipeline import params, trial
 from mosa.pipeline.params import ParamsError
-from mosa.pipeline.rows import fingerprint
 
 PARAMS = """# which
 profiles: [embedded]   # of the blocks below
@@ -27,6 +25,11 @@ worse: {lists: {models: [a b]}}
 base-0: {}
 """
 
+DVC = """stages:
+  b: {matrix: {profile: "${profiles}"}, cmd: x}
+  align: {matrix: {profile: "${profiles}", method: "${methods}"}, cmd: x}
+"""
+
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
@@ -35,7 +38,7 @@ def tree(tmp_path, monkeypatch):
         "params.yaml": PARAMS, "dvc.lock": "old", ".gitignore": "results/\n.scratch/\n*.log\n",
         ".dvc/config": "[core]\n", ".dvc/cache/x": "", ".git/x": "", "mosa/a.py": "a",
         "notebooks/b.ipynb": "b", "results/x": "", "c.log": "", "paper_figures/embedded/t.csv": "1",
-        "executed/.gitignore": "",
+        "executed/.gitignore": "", "dvc.yaml": DVC,
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -50,7 +53,8 @@ def listed(folder):
 def test_a_copy_holds_what_is_not_ignored_and_says_what_runs(tree, tmp_path):
     copy = trial.prepare("quick", tmp_path / "copy")
     assert listed(copy) == [".dvc/config", ".dvc/config.local", ".gitignore", ".trial", "dvc.lock",
-                            "executed/.gitignore", "mosa/a.py", "notebooks/b.ipynb", "params.yaml"]
+                            "dvc.yaml", "executed/.gitignore", "mosa/a.py", "notebooks/b.ipynb",
+                            "params.yaml"]
     expected = PARAMS.replace("[embedded]", "[quick]").replace("[a, b]", "[]")
     expected = expected.replace("[original,\n  mosa]", "[original]")
     assert (copy / "params.yaml").read_text() == expected
@@ -156,31 +160,35 @@ def test_stages_alone_bring_their_figures_and_records_and_no_training(tree, tmp_
         "a@quick": {"cmd": "old"}, "b@quick": {"cmd": "new"}}
 
 
-def test_adapters_of_the_listed_methods_are_published_with_their_bases_and_no_rehearsal(
+@pytest.mark.parametrize(("stage", "message"), [
+    ("nosuch", "no stage 'nosuch'; known: align, b$"),
+    ("align", r"align: nothing would run: \${methods} is empty"),  # shipped ones stand in for it
+])
+def test_a_stage_that_cannot_run_is_told_before_anything_is_copied(tree, tmp_path, stage, message):
+    with pytest.raises(ParamsError, match=rf"^dvc\.yaml: {message}"):
+        trial.run("quick", tmp_path / "copy", ["b", stage])
+    assert not (tmp_path / "copy").exists()
+
+
+def test_adapters_of_the_listed_methods_are_published_and_no_rehearsal(
         tree, tmp_path, monkeypatch):
     (tree / "params.yaml").write_text(PARAMS.replace("{x: {n: 1},", "{judge: {mark: few},").replace(
         "  x: {n: 1e-3}", "  judge: {mark: ''}"))
     with pytest.raises(ParamsError, match=r"quick\.judge\.mark: 'few' is not published"):
         trial.run("quick", tmp_path / "quick", publish=True)
     copy = trial.prepare("embedded", tmp_path / "copy")
-    card = {"runs": [{"folder": "models/one"}]}
     for root, name, text in (
         (copy, "dvc.lock", ""), (copy, "paper_figures/embedded/a.csv", ""),
         (copy, "results/embedded/align/mosa/one-0/adapter_model.safetensors", "new"),
         (copy, "results/embedded/align/mosa/steps.jsonl", ""),
         (copy, "results/embedded/align/gone/one-0/adapter_model.safetensors", ""),
-        (copy, "results/embedded/models/original/card.json", json.dumps(card)),
-        (tree, "models/one/model.safetensors", "w"), (tree, "adapters/mosa/two-0/x", ""),
-        (tree, "adapters/other/one-0/x", ""),
+        (tree, "adapters/mosa/two-0/x", ""), (tree, "adapters/other/one-0/x", ""),
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     monkeypatch.setattr(trial, "reproduce", lambda copy, only: [])
     trial.run("embedded", copy, publish=True)
-    assert listed(tree / "adapters") == ["bases.json", "mosa/one-0/adapter_model.safetensors",
-                                         "other/one-0/x"]
-    weights = fingerprint(tree / "models/one/model.safetensors")
-    assert json.loads((tree / "adapters/bases.json").read_text()) == {"one": weights}
+    assert listed(tree / "adapters") == ["mosa/one-0/adapter_model.safetensors", "other/one-0/x"]
 
 
 def test_the_command_line_ends_in_one_line():

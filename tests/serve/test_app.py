@@ -2,17 +2,21 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 from serve.serving import PATIENCE, joined, running, until
 from tiny_model import tiny
 
 import mosa
 from mosa.pipeline.params import ROOT
+from mosa.serve import __main__ as command
 from mosa.serve import app as serving
 from mosa.serve import engine
 from mosa.serve.engine import Engine
@@ -130,6 +134,8 @@ BAD = {
         "diffusion_seed_canvas": [5, 1], "diffusion_pinned": [0, 1]}}, 400, "slot 1 holds"),
     "a seed beyond the vocabulary": ({"messages": ASK, "vllm_xargs": {
         "diffusion_seed_canvas": [10**6], "diffusion_pinned": [0]}}, 400, "vocabulary"),
+    "a turn that the template does not know": ({"messages": [
+        {"role": "system", "content": "how"}, *ASK]}, 400, "no turn for one of: system, user"),
     "a huge body": (says("a" * 2_000_000), 413, "bytes"),
 }
 
@@ -140,6 +146,55 @@ def test_bad_input_is_a_4xx_that_names_it(url, name):
     content = body if isinstance(body, str) else json.dumps(body)
     said = httpx.post(f"{url}/v1/chat/completions", content=content, timeout=60)
     assert said.status_code == status and word in said.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("body", "param"), [
+    ({"top_p": 0.5}, "top_p"), ({"stop": 3}, "stop"), ({"diffusion_steps": 3}, "diffusion_steps"),
+    ({"messages": [{"role": "user", "content": 3}]}, "messages.0.content"),
+    ({"messages": [{"role": "user", "content": "a", "detail": 1}]}, "messages.0.detail"),
+    ({"vllm_xargs": {"diffusion_seed_canvas": [10**6], "diffusion_pinned": [0]}}, "vllm_xargs"),
+    ({"messages": [{"role": "system", "content": "how"}, *ASK]}, "messages"),
+], ids=str)
+def test_an_error_says_which_param_it_is_about(url, body, param):
+    said = httpx.post(f"{url}/v1/chat/completions", json={"messages": ASK} | body).json()["error"]
+    assert said["param"] == param, said
+
+
+def start(*options):
+    """How a server ends that cannot work: exit status, and what it says."""
+    run = subprocess.run([sys.executable, "-m", "mosa.serve", *options], cwd=ROOT, text=True,
+                         capture_output=True, timeout=PATIENCE)
+    return run.returncode, run.stderr
+
+
+def test_a_wrong_start_is_one_line():
+    """By the command itself: the process ends, with no traceback."""
+    status, said = start("--model", "models/embedded-0", "--adapter", "adapters/mosa_r1")
+    assert status == 1 and said.count("\n") == 1 and "adapter_config.json is missing" in said
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--model", "models/embedded-9"], "models/embedded-9 is no folder"),
+    (["--adapter", "adapters/nosuch/embedded-0-0"], "nosuch/embedded-0-0 is no folder"),
+    (["--adapter", "adapters/mosa_r1/embedded-1-0"], "on embedded-1, and models/embedded-0 has"),
+    (["--dtype", "fp8"], "dtype 'fp8' is none of weights"),
+    (["--model", "models/embedded-ar"], "models/embedded-ar is autoregressive"),
+    (["--steps", "0"], "--steps: must be at least 1"),
+    (["--length", "0"], "--length: must be at least 1"),
+    (["--length", "1000"], "length=1000 that exceeds the model's 512 positions"),
+    (["--batch-size", "0"], "--batch-size: must be at least 1"),
+    (["--port", "70000"], "--port: must be from 0 to 65535"),
+], ids=str)
+def test_nothing_is_served_that_cannot_work(monkeypatch, options, message):
+    def offline(*_, **__):
+        raise LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    monkeypatch.setattr(command.uvicorn, "run", lambda *_, **__: pytest.fail("it starts"))
+    monkeypatch.setattr(sys, "argv", ["serve", "--model", "models/embedded-0", *options])
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    assert message in stopped.value.code and "\n" not in stopped.value.code
 
 
 def test_the_canvas_is_closed_unless_it_is_opened(lm):
