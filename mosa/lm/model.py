@@ -61,7 +61,7 @@ class DiffusionLM:
         return [i for i in range(self.model.config.vocab_size) if i not in known]
 
     @cached_property
-    def _unknown_word(self) -> int | None:
+    def unknown_word(self) -> int | None:
         """The id that a tokenizer of whole words gives to every word it does not have."""
         fast = getattr(self.tokenizer, "backend_tokenizer", None)  # a slow one has none
         name = getattr(getattr(fast, "model", None), "unk_token", None)
@@ -169,10 +169,10 @@ class DiffusionLM:
 
     def _known(self, ids, text, where):
         """The ids of a text; ValueError where it has words without one."""
-        if self._unknown_word in ids:
-            name = self.tokenizer.convert_ids_to_tokens(self._unknown_word)
+        if self.unknown_word in ids:
+            name = self.tokenizer.convert_ids_to_tokens(self.unknown_word)
             words = [word for word in dict.fromkeys(text.split())
-                     if word != name and self._unknown_word in self.tokenizer(
+                     if word != name and self.unknown_word in self.tokenizer(
                          word, add_special_tokens=False)["input_ids"]]
             if words:
                 raise ValueError(f"{where} has words that the tokenizer does not know: "

@@ -141,7 +141,7 @@ def prepared(lm: DiffusionLM, asked: Request, defaults: Defaults) -> list[Job]:
     except ValueError as error:
         raise Refused(str(error).replace("prompts[0]", "the prompt"), "messages") from None
     # words of contents are known by now: what is left is the template's own, such as "<system>"
-    if lm._unknown_word in canvas.ids[0, : canvas.prompt_length].tolist():
+    if lm.unknown_word in canvas.ids[0, : canvas.prompt_length].tolist():
         roles = ", ".join(dict.fromkeys(message.role for message in asked.messages))
         raise Refused(f"messages: the model's chat template has no turn for one of: {roles}",
                       "messages")
