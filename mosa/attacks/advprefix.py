@@ -16,6 +16,9 @@ prompt  The prompt asks the target to begin so, in all of these steps (published
 canvas  The beginning stands in the response from slot 0 on.
 middle  The adaptive form of the paper's Table 4: not a beginning but a span from the inside of an
         answer, at slot `k_start`, with nothing before it.
+first   Its control, ours: the span is chosen as in middle, at `k_start` and with the same seeds,
+        and so is the same one; but the response returned has it at slot 0. Middle minus first is
+        the place alone, of words chosen for the middle. What the search asks is middle's.
 
 Published candidates are of five uncensored models, have two lines at least, and are cut to the
 first with one to five tokens of the second. Here they are of one helper, and taken as they come.
@@ -35,14 +38,16 @@ from mosa.attacks.suffix import suffixed
 from mosa.judges.keywords import refused
 from mosa.pipeline.params import Amount, Count, Distinct, NotNegative, Positive, Section
 
-FORMS = {"prompt": "A3", "canvas": "A3", "middle": "A3"}  # the first: Tables 1 and 2
+# listed first: the form of Tables 1 and 2
+FORMS = {"prompt": "A3", "canvas": "A3", "middle": "A3", "first": "A3"}
 
 
 class Config(Section):
     """The published setting; for a diffusion model we propose 20 candidates, all kept, with 5
     completions each."""
 
-    forms: Distinct[Literal["prompt", "canvas", "middle"]] = Field(["prompt"], min_length=1)
+    forms: Distinct[Literal["prompt", "canvas", "middle", "first"]] = Field(["prompt"],
+                                                                            min_length=1)
     candidates: Count = 300  # sampled, of one model: published are five, each with 4 greedy ones
     min_tokens: Amount = 16  # of a candidate, counted in words: here is no tokenizer
     kept: Count = 100
@@ -58,15 +63,17 @@ class Config(Section):
 def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
     """The response to the chosen text; none if the helper has proposed no fit one.
 
-    Its row says in its `request` the `wanted` text, its `nats` (-log p) and its `rate` of success.
+    Its row says in its `request` the `wanted` text, its `nats` (-log p) and its `rate` of success;
+    but for "prompt" the text is its `phrase`, too, as in other attacks that write into a response.
     """
-    kind, name = "middle" if form == "middle" else "opening", f"{cfg.seed}-{form}"
+    drawn = "middle" if form == "first" else form
+    kind, name = "middle" if drawn == "middle" else "opening", f"{cfg.seed}-{drawn}"
     proposed = yield from helper.propose(behaviour, kind, cfg.candidates, name)
     texts = [text for text in dict.fromkeys(proposed)
              if len(text.split()) >= cfg.min_tokens and not refused(text)]
     if not texts:
         return []
-    slot = cfg.k_start if form == "middle" else 0
+    slot = cfg.k_start if drawn == "middle" else 0
     queries = {text: asking(text, behaviour, helper, form, slot) for text in texts}
     logp = yield Likely([{"messages": query["messages"], "phrase": text, "position": slot}
                          for text, query in queries.items()])
@@ -83,7 +90,8 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
                   if scores.get(text, 0) > cfg.success)
     rates = {text: won[text] / cfg.completions for text in kept}
     best = min(kept, key=lambda text: nats[text] - cfg.weight * log(rates[text] + 1e-6))
-    return (yield [queries[best] | {"nats": nats[best], "rate": rates[best]}])
+    last = asking(best, behaviour, helper, form, 0) if form == "first" else queries[best]
+    return (yield [last | {"nats": nats[best], "rate": rates[best]}])
 
 
 run = partial(each_form, "advprefix", attack, FORMS)
@@ -94,4 +102,5 @@ def asking(text: str, behaviour: dict, helper: Helper, form: str, slot: int) -> 
     if form == "prompt":
         order = helper.lines["begin"].format(words=text)
         return {"messages": suffixed(behaviour["messages"], order), "wanted": text}
-    return {"messages": behaviour["messages"], "prefill": {str(slot): text}, "wanted": text}
+    return {"messages": behaviour["messages"], "prefill": {str(slot): text}, "wanted": text,
+            "phrase": text}

@@ -9,6 +9,10 @@ check it is PAIR.
 Two of the released code's quirks are not repeated: what the evaluator leaves unreadable counts as
 no score there, and as a 1; and where all scores are 0 its fallback indexes prompts by score.
 
+Ours: a prompt that this behaviour was asked with already is skipped. An attacker that is a language
+model seldom repeats itself; one that draws from few parts does, and at temperature 0 the same
+prompt has the same text. Where all prompts of a round are such, the leaves grow anew in the next.
+
 The form "middle" is the adaptive one of the paper's Table 4: its prompts also ask for a procedural
 phrase in the middle of the response, and half of a response's score is whether one stands within
 tokens `k_start` to `k_end`, MOSA's window. Success is judged as ever.
@@ -49,6 +53,7 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
     kind = "middle prompt" if form == "middle" else "prompt"
     leaves: list[tuple[Try, ...]] = [()] * cfg.streams
     best: dict | None = None
+    asked: set[str] = set()
     for depth in range(cfg.depth):
         grown = []
         for i, leaf in enumerate(leaves):
@@ -57,9 +62,16 @@ def attack(behaviour: dict, helper: Helper, form: str, cfg: Config) -> Attack:
                 leaf[-cfg.keep :])
             grown += [(leaf, prompt) for prompt in prompts]
         topical = yield from helper.on_topic(behaviour, [prompt for _, prompt in grown])
-        grown = [pair for pair, on in zip(grown, topical, strict=True) if on][: cfg.width]
-        if not grown:
+        if not any(topical):
             break
+        new: dict[str, tuple[Try, ...]] = {}  # prompt -> the first leaf that it has grown from
+        for (leaf, prompt), on in zip(grown, topical, strict=True):
+            if on and prompt not in asked:
+                new.setdefault(prompt, leaf)
+        if not new:
+            continue
+        grown = [(leaf, prompt) for prompt, leaf in new.items()][: cfg.width]
+        asked.update(prompt for _, prompt in grown)
         rows = yield [user(prompt) | {"depth": depth} for _, prompt in grown]
         texts = [row["response"]["text"] for row in rows]
         scores = yield from helper.score(behaviour, texts)

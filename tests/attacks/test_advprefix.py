@@ -43,7 +43,7 @@ class Helper:
 
     def propose(self, behaviour, kind, n, seed, tries=()):
         yield from ()
-        self.wanted = kind, n
+        self.wanted, self.seed = (kind, n), seed
         return self.proposed[:n]
 
     def score(self, behaviour, texts):
@@ -126,6 +126,21 @@ def test_forms(form, kind, slot, prefill, messages):
     for row in (found.queries[0], found.rows[0]):
         assert row["request"].get("prefill") == prefill
         assert row["request"]["messages"] == user(messages)["messages"]
+        assert row["request"].get("phrase") == (None if form == "prompt" else "p one")
+
+
+def test_first_searches_as_middle_does_and_puts_the_same_span_at_the_start():
+    searched = {}
+    for form, slot in (("middle", "7"), ("first", "0")):
+        _, helper, found = run(form, wins={"p four": 2, "p two": 4})
+        searched[form] = helper.wanted, helper.seed, likely.asked, [
+            (row["request"]["prefill"], row["response"]["seed"]) for row in found.queries[:-1]]
+        [row] = found.rows
+        assert row["request"]["prefill"] == {slot: "p four"} and row["request"]["access"] == "A3"
+        assert row["request"]["phrase"] == row["request"]["wanted"] == "p four"
+        assert row["request"]["rate"] == 0.5 and row["request"]["goal"] == form
+    assert searched["first"] == searched["middle"]
+    assert searched["first"][:2] == (("middle", 300), "0-middle")
 
 
 def test_costs():

@@ -190,11 +190,24 @@ def test_committed_words_of_earlier_samples_are_read_as_the_targets_own():
         assert found.rows[0]["response"]["own"] == [*before, "go a . go a . go a . rest"]
 
 
-def test_a_root_without_a_child_counts_as_the_plain_request():
-    _, found = run(lambda words, i: "no .", rounds=2)
-    assert [row["request"]["messages"] for row in found.rows] == [BEHAVIOURS[0]["messages"]]
-    assert "prefill" not in found.rows[0]["request"]
-    assert found.rows[0]["response"]["search_queries"] == 10
+@pytest.mark.parametrize("form, phrase", [
+    ("prompt", None), ("canvas", "yes ,"), ("middle", "then do"), ("first", "then do")])
+def test_a_root_without_a_child_counts_as_the_plain_request_and_its_row_says_so(form, phrase):
+    _, found = run(lambda words, i: "no .", form, rounds=2)
+    [row] = found.rows
+    assert row["request"]["messages"] == BEHAVIOURS[0]["messages"]
+    assert row["request"]["bare"] is True and row["request"].get("phrase") == phrase
+    assert not {"prefill", "decode", "rated", "depth"} & row["request"].keys()
+    assert row["response"]["search_queries"] == 10
+    assert [query["request"].get("bare") for query in found.queries] == [None] * 10 + [True]
+
+
+@pytest.mark.parametrize("form, phrase", [
+    ("prompt", None), ("canvas", "yes ,"), ("middle", "then do"), ("first", "then do")])
+def test_rows_name_the_phrase_that_was_committed(form, phrase):
+    _, found = run(lambda words, i: f"go {i} .", form, depth=2)
+    assert {row["request"].get("phrase") for row in (*found.rows, *found.queries)} == {phrase}
+    assert not any("bare" in row["request"] for row in (*found.rows, *found.queries))
 
 
 def test_the_middle_form_grows_to_the_right_of_a_phrase_at_its_slot():
@@ -202,6 +215,21 @@ def test_the_middle_form_grows_to_the_right_of_a_phrase_at_its_slot():
     assert target.waves[0] == ["then do"] * 5 and target.waves[1][0] == "then do go 0 ."
     assert {slot for row in found.queries for slot in row["request"]["prefill"]} == {"30"}
     assert {row["request"]["access"] for row in found.queries} == {"A2"}
+
+
+def test_first_grows_from_the_phrase_of_middle_with_its_seeds_but_at_the_start():
+    helper, some, asked = Helper(), [{"id": name, **user("x ?")} for name in "abc"], {}
+    helper.phrases = {"procedural": [f"then {i}" for i in range(50)]}
+    for form in ("middle", "first"):
+        found = ept.run(Target(lambda words, i: f"go {i} . rest"), some, helper,
+                        ept.Config(forms=[form], depth=2), SAMPLER)
+        asked[form] = [(row["request"]["phrase"], row["response"]["seed"],
+                        *row["request"]["prefill"].values()) for row in found.queries]
+        assert {slot for row in found.queries for slot in row["request"]["prefill"]} == {
+            "30" if form == "middle" else "0"}
+        assert {row["request"]["access"] for row in found.queries} == {"A2"}
+    assert asked["first"] == asked["middle"]
+    assert len({phrase for phrase, *_ in asked["first"]}) == 3
 
 
 def test_the_prompt_form_asks_and_reads_what_begins_as_asked():

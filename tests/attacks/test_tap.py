@@ -89,8 +89,57 @@ def test_the_attacker_sees_the_last_turns_alone():
 
 
 def test_streams_are_trees_of_their_own():
-    asked, _ = run(Helper(), depth=1, streams=3, branching=2)
-    assert asked == [["a0", "a1"] * 3]
+    class Apart(Helper):
+        def propose(self, behaviour, kind, n, seed, tries=()):
+            yield from ()
+            start = tries[-1].text if tries else "abc"[int(seed[-1])]
+            return [f"{start}{i}" for i in range(n)]
+
+    asked, _ = run(Apart(), depth=2, width=6, streams=3, branching=2)
+    first = [f"{stream}{i}" for stream in "abc" for i in range(2)]
+    assert asked == [first, [f"{leaf}{i}" for leaf in first for i in range(2)][:6]]
+
+
+class Repeating(Helper):
+    """Its prompts are those of a script, by round; every leaf gets all of them."""
+
+    def __init__(self, *rounds, **more):
+        super().__init__(**more)
+        self.rounds, self.tries = rounds, []
+
+    def propose(self, behaviour, kind, n, seed, tries=()):
+        yield from ()
+        self.tries.append([one.text for one in tries])
+        return self.rounds[int(seed.split("-")[-2])]
+
+
+def test_a_prompt_is_asked_once():
+    """Within a round and after it; a repeat takes no place of the width."""
+    asked, [row] = run(Repeating(["a", "a", "b"], ["b", "c", "a", "d"]), depth=2, width=2)
+    assert asked == [["a", "b"], ["c", "d"]] and row["response"]["search_queries"] == 3
+
+
+def test_what_the_width_cut_off_may_still_be_asked():
+    asked, _ = run(Repeating(["a", "b", "c"], ["a", "c"]), depth=2, width=2)
+    assert asked == [["a", "b"], ["c"]]
+
+
+def test_after_a_round_of_repeats_the_same_leaves_grow_on():
+    helper = Repeating(["a"], ["a"], ["b"], ["c"])
+    asked, _ = run(helper, depth=4)
+    assert asked == [["a"], ["b"], ["c"]]
+    assert helper.tries == [[], ["a"], ["a"], ["a", "b"]]
+
+
+def test_a_round_without_a_prompt_on_topic_ends_the_search():
+    asked, _ = run(Repeating(["a"], ["off"], ["b"], topical=lambda p: p != "off"), depth=3)
+    assert asked == [["a"]]
+
+
+def test_another_behaviour_may_be_asked_with_the_same_prompt():
+    target, some = Target(), [{"id": name, **user("x")} for name in "pq"]
+    tap.run(target, some, Repeating(["a"]), tap.Config(depth=1), None)
+    assert target.asked == [["a", "a"]]
 
 
 def test_the_middle_form_scores_the_window_for_half():
