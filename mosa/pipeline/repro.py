@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -139,11 +139,20 @@ def _last(log: Path) -> str:
     return next((line.strip()[-100:] for line in reversed(lines) if line.strip()), "")
 
 
-def stoppable() -> None:
-    """SIGINT and SIGTERM end this process as Ctrl-C does, in the background, too: there the first
-    would be ignored, by the stages as well."""
+def command(main: Callable[[], None]) -> None:
+    """Run a command's `main`; what it raises for a reader, and Ctrl-C, ends in one line.
+
+    SIGINT and SIGTERM do as Ctrl-C does, in the background, too: there the first would be ignored,
+    by the stages as well.
+    """
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.default_int_handler)
+    try:
+        main()
+    except (ValueError, RuntimeError, OSError, DvcException) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted: run it again, it goes on where it was")
 
 
 def _main() -> None:
@@ -159,10 +168,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    stoppable()
-    try:
-        _main()
-    except (ValueError, RuntimeError, OSError, DvcException) as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("interrupted: run it again, it goes on where it was")
+    command(_main)

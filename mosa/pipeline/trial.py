@@ -17,17 +17,15 @@ import argparse
 import os
 import re
 import shutil
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from dvc.exceptions import DvcException
 from dvc.utils.serialize import dump_yaml, load_yaml
 from pathspec import GitIgnoreSpec
 
 from mosa.pipeline import params
 from mosa.pipeline.params import LISTS, ParamsError, choice
-from mosa.pipeline.repro import check, reproduce, stages, stoppable
+from mosa.pipeline.repro import check, command, reproduce, stages
 
 MARK = ".trial"  # a file in the copy; a folder without it is somebody else's
 # what .gitignore does not name, and what a trial makes itself
@@ -174,10 +172,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    stoppable()
-    try:
-        _main()
-    except (ValueError, RuntimeError, OSError, DvcException) as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("interrupted: run it again, it goes on where it was")
+    command(_main)
